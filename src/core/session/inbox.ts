@@ -1,0 +1,60 @@
+/** One client message on its way to the node. */
+export interface InboxItem {
+  readonly payload: Buffer
+  readonly text: boolean
+  /** Another node was given it and did not commit it. */
+  redelivered: boolean
+}
+
+/**
+ * A session's messages from the client until the node has committed them: one queue for what is in flight,
+ * held during a migration, waiting for a node, or due for redelivery.
+ *
+ * `acked ≤ sent ≤ last`, all counting from 0 (nothing yet): up to `acked` is committed and forgotten, up to `sent`
+ * was given to the present node, the rest waits.
+ */
+export class Inbox {
+  acked = 0
+  sent = 0
+  last = 0
+  bytes = 0
+  private items: InboxItem[] = []
+
+  get length(): number {
+    return this.items.length
+  }
+
+  /** Returns the sequence number of the message. */
+  push(payload: Buffer, text: boolean): number {
+    this.items.push({ payload, text, redelivered: false })
+    this.bytes += payload.length
+    return ++this.last
+  }
+
+  /** The next message for the node, or undefined when all were given to it. Its number is `sent` after the call. */
+  next(): InboxItem | undefined {
+    if (this.sent === this.last) return undefined
+    return this.items[this.sent++ - this.acked]
+  }
+
+  /** Forgets all up to `ack`. Returns false, and changes nothing, for a number that was not given to the node. */
+  commit(ack: number): boolean {
+    if (ack > this.sent) return false
+    while (this.acked < ack) {
+      this.bytes -= this.items.shift()!.payload.length
+      this.acked++
+    }
+    return true
+  }
+
+  /**
+   * The present node is gone or has handed over: what it did not commit will be given to the next one.
+   * `handled` says that the old node may have begun it. Returns how many messages were marked redelivered.
+   */
+  rewind(handled: boolean): number {
+    const inFlight = this.sent - this.acked
+    if (handled) for (let i = 0; i < inFlight; i++) this.items[i]!.redelivered = true
+    this.sent = this.acked
+    return handled ? inFlight : 0
+  }
+}

@@ -1,0 +1,171 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { Gateway } from '../gateway/gateway.ts'
+import { EvenkeelError, toProblem } from '../protocol/errors.ts'
+import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
+import { corsHeaders, SseEdge } from './sse.ts'
+import { WebSocketEdge } from './websocket.ts'
+
+export interface PublicListenerOptions {
+  gateway: Gateway
+  /** The pool that serves `/ws` and `/sse`. */
+  pool: string
+  allowedOrigins: AllowedOrigins
+  /** An error that is ours, not the client's. */
+  onError(error: unknown): void
+}
+
+export interface PublicListener {
+  readonly server: Server
+  /** Stops timers and closes what is still open. */
+  close(): void
+}
+
+/** Seconds after which a client that was refused should try again; jittered, so that they do not come back as one. */
+const retryAfterSeconds = { min: 1, spread: 5 }
+
+/** The listener that clients see: `/ws`, `/sse`, health. */
+export function createPublicListener(options: PublicListenerOptions): PublicListener {
+  const { gateway } = options
+  const { limits } = gateway
+  const websocket = new WebSocketEdge(options)
+  const sse = new SseEdge(options)
+  const server = createServer({
+    maxHeaderSize: limits.headerBytes,
+    headersTimeout: limits.handshakeMs,
+    requestTimeout: limits.handshakeMs,
+    connectionsCheckingInterval: 1_000,
+    noDelay: true,
+    keepAlive: true,
+  })
+  // Node drops headers beyond its own count silently; ours counts all of them and says so.
+  server.maxHeadersCount = 0
+
+  server.on('request', (request, response) => {
+    handle(request, response).catch((error) => {
+      if (!(error instanceof EvenkeelError)) options.onError(error)
+      answer(request, response, error)
+    })
+  })
+  server.on('upgrade', (request, socket: Duplex, head) => {
+    upgrade(request, socket as Socket, head).catch((error) => {
+      if (!(error instanceof EvenkeelError)) options.onError(error)
+      refuse(socket, error)
+    })
+  })
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (!socket.writable) return
+    const tooLarge = error.code === 'HPE_HEADER_OVERFLOW'
+    socket.end(
+      `HTTP/1.1 ${tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request'}\r\nConnection: close\r\n\r\n`,
+    )
+  })
+
+  async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    checkRequest(request, limits)
+    const [path] = splitTarget(request.url!)
+    if (path !== '/ws') throw new EvenkeelError('NOT_FOUND', `no WebSocket at ${path.slice(0, 64)}; try /ws`)
+    await websocket.upgrade(request, socket, head)
+  }
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    checkRequest(request, limits)
+    const [path] = splitTarget(request.url!)
+    if (path === '/sse') {
+      allow(request, 'GET')
+      await sse.open(request, response)
+    } else if (path.startsWith('/sse/')) {
+      await post(request, response, path.slice('/sse/'.length))
+    } else if (path === '/healthz') {
+      allow(request, 'GET')
+      json(response, 200, { status: 'ok' })
+    } else if (path === '/readyz') {
+      allow(request, 'GET')
+      const ready = !gateway.stopping
+      json(response, ready ? 200 : 503, { ready, reasons: ready ? [] : ['draining'] })
+    } else if (path === '/ws') {
+      throw new EvenkeelError('UPGRADE_REQUIRED', 'this is a WebSocket endpoint')
+    } else {
+      throw new EvenkeelError('NOT_FOUND', 'nothing here; clients connect to /ws or /sse')
+    }
+  }
+
+  async function post(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
+    if (request.method === 'OPTIONS') {
+      checkOrigin(request, options.allowedOrigins)
+      response.writeHead(204, {
+        ...corsHeaders(request),
+        'access-control-allow-methods': 'POST',
+        'access-control-allow-headers': 'authorization, content-type, idempotency-key',
+        'access-control-max-age': '600',
+      })
+      response.end()
+      return
+    }
+    allow(request, 'POST')
+    await sse.post(request, id)
+    response.writeHead(202, corsHeaders(request)).end()
+  }
+
+  return {
+    server,
+    close() {
+      websocket.close()
+      sse.close()
+      websocket.terminate()
+      server.closeAllConnections()
+    },
+  }
+}
+
+function allow(request: IncomingMessage, method: string): void {
+  if (request.method !== method) throw new EvenkeelError('METHOD_NOT_ALLOWED', `use ${method}`)
+}
+
+function json(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+}
+
+function problemHeaders(error: unknown): Record<string, string> {
+  const { status } = toProblem(error)
+  const retry = status === 503 || status === 429
+  return {
+    'content-type': 'application/problem+json',
+    ...(retry
+      ? {
+          'retry-after': String(retryAfterSeconds.min + Math.floor(Math.random() * retryAfterSeconds.spread)),
+        }
+      : {}),
+    ...(status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
+    ...(status === 426 ? { upgrade: 'websocket' } : {}),
+  }
+}
+
+function answer(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+  if (response.headersSent) {
+    response.destroy()
+    return
+  }
+  const problem = toProblem(error)
+  const cors = problem.status === 403 ? {} : corsHeaders(request)
+  // What is left of the request is not read: the connection cannot be used again.
+  const close = request.complete ? {} : { connection: 'close' }
+  response
+    .writeHead(problem.status, { ...problemHeaders(error), ...cors, ...close })
+    .end(JSON.stringify(problem))
+}
+
+function refuse(socket: Duplex, error: unknown): void {
+  if (!socket.writable) return
+  const problem = toProblem(error)
+  const body = JSON.stringify(problem)
+  const headers = {
+    ...problemHeaders(error),
+    connection: 'close',
+    'content-length': String(Buffer.byteLength(body)),
+  }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.on('error', () => {})
+  socket.end(`HTTP/1.1 ${problem.status} ${problem.title}\r\n${lines.join('')}\r\n${body}`)
+}

@@ -1,0 +1,86 @@
+import type { IncomingMessage } from 'node:http'
+import { EvenkeelError } from '../protocol/errors.ts'
+import type { Limits } from '../protocol/limits.ts'
+import type { SessionMeta } from '../protocol/link-records.ts'
+
+/** Of this hop only, or forged by the client: what the gateway knows better. */
+const withheld = new Set([
+  'connection',
+  'upgrade',
+  'keep-alive',
+  'transfer-encoding',
+  'sec-websocket-key',
+  'sec-websocket-version',
+  'sec-websocket-extensions',
+  'forwarded',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-real-ip',
+])
+
+/** What nodes learn of the client. */
+export function requestMeta(
+  request: IncomingMessage,
+  transport: SessionMeta['transport'],
+  subprotocol: string,
+): Omit<SessionMeta, 'id'> {
+  const [path, query] = splitTarget(request.url ?? '/')
+  // No prototype: `__proto__` is a header name that clients may send (CVE-2026-21710).
+  const headers: Record<string, string> = Object.create(null)
+  const { rawHeaders } = request
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!.toLowerCase()
+    if (withheld.has(name)) continue
+    const value = rawHeaders[i + 1]!
+    headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
+  }
+  return { transport, address: clientAddress(request), path, query, headers, subprotocol }
+}
+
+export function clientAddress(request: IncomingMessage): string {
+  const address = request.socket.remoteAddress ?? ''
+  return address.startsWith('::ffff:') ? address.slice(7) : address
+}
+
+export function splitTarget(target: string): [path: string, query: string] {
+  const at = target.indexOf('?')
+  return at === -1 ? [target, ''] : [target.slice(0, at), target.slice(at + 1)]
+}
+
+/**
+ * Refuses what no well-meant client sends and what other servers read in different ways (request smuggling, SSRF by absolute URI).
+ * Throws BAD_REQUEST, HEADERS_TOO_LARGE.
+ */
+export function checkRequest(request: IncomingMessage, limits: Readonly<Limits>): void {
+  const { rawHeaders, url = '' } = request
+  if (rawHeaders.length / 2 > limits.headerCount) {
+    throw new EvenkeelError('HEADERS_TOO_LARGE', `at most ${limits.headerCount} headers`)
+  }
+  if (!url.startsWith('/') || url.startsWith('//'))
+    throw new EvenkeelError('BAD_REQUEST', 'the request target must be a path')
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.toLowerCase() === 'host') hosts++
+  if (hosts !== 1) throw new EvenkeelError('BAD_REQUEST', 'exactly one Host header is required')
+}
+
+/** An upgrade request has no body. Throws BAD_REQUEST. */
+export function checkNoBody(request: IncomingMessage): void {
+  const { 'content-length': length, 'transfer-encoding': coding } = request.headers
+  if (coding !== undefined || (length !== undefined && length !== '0')) {
+    throw new EvenkeelError('BAD_REQUEST', 'an upgrade request must not have a body')
+  }
+}
+
+export type AllowedOrigins = 'same-host' | '*' | readonly string[]
+
+/** Cross-site WebSocket hijacking: browsers send Origin, other clients mostly do not. Throws FORBIDDEN. */
+export function checkOrigin(request: IncomingMessage, allowed: AllowedOrigins): void {
+  const { origin, host } = request.headers
+  if (origin === undefined || allowed === '*') return
+  const ok =
+    allowed === 'same-host'
+      ? URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()
+      : allowed.includes(origin)
+  if (!ok) throw new EvenkeelError('FORBIDDEN', 'this Origin may not connect; add it to allowedOrigins')
+}

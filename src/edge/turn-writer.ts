@@ -1,0 +1,123 @@
+import type { Socket } from 'node:net'
+
+/** A message up to this size is copied next to its header; a larger one is written from where it is. */
+const copiedBytes = 8 * 1024
+const slabBytes = 64 * 1024
+
+/** What one socket gets in this turn: pieces, of which the first is usually the only one. */
+export class Outgoing {
+  readonly socket: Socket
+  private pieces: Buffer[] = []
+  private slab: Buffer | null = null
+  private start = 0
+  private end = 0
+
+  constructor(socket: Socket) {
+    this.socket = socket
+  }
+
+  get waiting(): boolean {
+    return this.end > 0 || this.pieces.length > 0
+  }
+
+  get bytes(): number {
+    return this.end - this.start + this.pieces.reduce((sum, piece) => sum + piece.length, 0)
+  }
+
+  /** Bytes of a slab; those that follow the last ones make one piece with them. */
+  extend(slab: Buffer, start: number, end: number): void {
+    if (this.slab !== slab || this.end !== start) {
+      this.close()
+      this.slab = slab
+      this.start = start
+    }
+    this.end = end
+  }
+
+  append(piece: Buffer): void {
+    this.close()
+    this.pieces.push(piece)
+  }
+
+  /** Writes all of it at once. */
+  flush(): void {
+    const { socket } = this
+    if (this.pieces.length === 0) {
+      const only = this.slab!.subarray(this.start, this.end)
+      this.slab = null
+      this.end = 0
+      socket.write(only)
+      return
+    }
+    this.close()
+    const { pieces } = this
+    this.pieces = []
+    socket.cork()
+    for (const piece of pieces) socket.write(piece)
+    socket.uncork()
+  }
+
+  private close(): void {
+    if (this.slab !== null && this.end > this.start)
+      this.pieces.push(this.slab.subarray(this.start, this.end))
+    this.slab = null
+    this.start = 0
+    this.end = 0
+  }
+}
+
+/**
+ * Collects what clients get during one event-loop turn and writes it at its end, one write for each client.
+ * Frames are made in one slab, which is used again when the kernel has taken everything.
+ */
+export class TurnWriter {
+  private slab = Buffer.allocUnsafeSlow(slabBytes)
+  private used = 0
+  private dirty: Outgoing[] = []
+  private scheduled = false
+
+  /**
+   * Adds one message to what `out` gets. `header` writes up to `headerBytes` before the payload and returns how many.
+   * Returns false when the socket does not keep up.
+   */
+  write(
+    out: Outgoing,
+    header: Buffer,
+    headerBytes: number,
+    payload: Buffer,
+    start: number,
+    end: number,
+  ): void {
+    if (!out.waiting) this.dirty.push(out)
+    const bytes = end - start
+    const needed = headerBytes + (bytes <= copiedBytes ? bytes : 0)
+    if (this.used + needed > this.slab.length) {
+      this.slab = Buffer.allocUnsafeSlow(slabBytes)
+      this.used = 0
+    }
+    const { slab, used } = this
+    for (let i = 0; i < headerBytes; i++) slab[used + i] = header[i]!
+    if (bytes <= copiedBytes) payload.copy(slab, used + headerBytes, start, end)
+    this.used += needed
+    out.extend(slab, used, this.used)
+    if (bytes > copiedBytes) out.append(payload.subarray(start, end))
+    if (!this.scheduled) {
+      this.scheduled = true
+      setImmediate(this.flush)
+    }
+  }
+
+  private readonly flush = (): void => {
+    this.scheduled = false
+    const { dirty } = this
+    this.dirty = []
+    let taken = true
+    for (const out of dirty) {
+      if (!out.waiting) continue
+      out.flush()
+      if (out.socket.writableLength > 0) taken = false
+    }
+    if (!taken) this.slab = Buffer.allocUnsafeSlow(slabBytes)
+    this.used = 0
+  }
+}

@@ -1,0 +1,213 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { type RawData, WebSocket, WebSocketServer } from 'ws'
+import type { ClientConnection } from '../gateway/client-connection.ts'
+import type { Gateway } from '../gateway/gateway.ts'
+import type { Session } from '../gateway/session.ts'
+import { isSendableCloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta } from './request-meta.ts'
+import { Outgoing, TurnWriter } from './turn-writer.ts'
+
+export interface WebSocketEdgeOptions {
+  gateway: Gateway
+  pool: string
+  allowedOrigins: AllowedOrigins
+}
+
+const fin = 0x80
+const opcodeText = 1
+const opcodeBinary = 2
+const header = Buffer.alloc(10)
+
+/** The socket carries its connection, so that one set of listeners serves all. */
+class ClientSocket extends WebSocket {
+  connection!: WebSocketConnection
+}
+
+class WebSocketConnection implements ClientConnection {
+  readonly transport = 'websocket'
+  readonly ws: ClientSocket
+  session!: Session
+  /** Ticks of the edge's clock. */
+  lastSeen: number
+  pinged = false
+  private readonly out: Outgoing
+  private readonly writer: TurnWriter
+
+  constructor(ws: ClientSocket, socket: Socket, writer: TurnWriter, tick: number) {
+    this.ws = ws
+    this.out = new Outgoing(socket)
+    this.writer = writer
+    this.lastSeen = tick
+  }
+
+  get pendingBytes(): number {
+    return this.out.socket.writableLength + this.out.bytes
+  }
+
+  deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
+    if (this.ws.readyState !== WebSocket.OPEN) return true
+    this.writer.write(this.out, header, writeFrameHeader(end - start, text), batch, start, end)
+    return !this.out.socket.writableNeedDrain
+  }
+
+  pause(): void {
+    this.ws.pause()
+  }
+
+  resume(): void {
+    this.ws.resume()
+  }
+
+  close(code: number, reason: string): void {
+    if (this.ws.readyState !== WebSocket.OPEN) return
+    if (this.out.waiting) this.out.flush()
+    // A paused socket would never read the client's answer.
+    this.ws.resume()
+    if (isSendableCloseCode(code)) this.ws.close(code, reason)
+    else this.ws.close()
+  }
+}
+
+/** A server's frame is not masked: two to ten bytes before the payload (RFC 6455 §5.2). Returns how many. */
+function writeFrameHeader(bytes: number, text: boolean): number {
+  header[0] = fin | (text ? opcodeText : opcodeBinary)
+  if (bytes < 126) {
+    header[1] = bytes
+    return 2
+  }
+  if (bytes < 65536) {
+    header[1] = 126
+    header.writeUInt16BE(bytes, 2)
+    return 4
+  }
+  header[1] = 127
+  header.writeBigUInt64BE(BigInt(bytes), 2)
+  return 10
+}
+
+const sweepMs = 1_000
+
+/** Terminates WebSockets: one session for each. */
+export class WebSocketEdge {
+  private readonly options: WebSocketEdgeOptions
+  private readonly server: WebSocketServer
+  private readonly connections = new Set<WebSocketConnection>()
+  private readonly writer = new TurnWriter()
+  private readonly sweeper: NodeJS.Timeout
+  private tick = 0
+
+  constructor(options: WebSocketEdgeOptions) {
+    this.options = options
+    const { limits } = options.gateway
+    this.server = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: limits.messageBytes,
+      maxFragments: 1024,
+      maxBufferedChunks: 4096,
+      WebSocket: ClientSocket,
+      // The first one offered is the application's business; ours are refused before.
+      handleProtocols: (offered) => offered.values().next().value ?? false,
+    })
+    this.sweeper = setInterval(() => this.sweep(), sweepMs)
+  }
+
+  get size(): number {
+    return this.connections.size
+  }
+
+  /** Throws what the client is to be answered. */
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    const { gateway, pool, allowedOrigins } = this.options
+    checkNoBody(request)
+    checkOrigin(request, allowedOrigins)
+    checkSubprotocols(request)
+    if (!gateway.canAssign(pool)) {
+      const gone = () => {}
+      socket.on('error', gone)
+      await gateway.waitForNode(pool)
+      socket.off('error', gone)
+      if (socket.destroyed) return
+    }
+    this.server.handleUpgrade(request, socket, head, (ws) =>
+      this.connected(ws as ClientSocket, socket, request),
+    )
+  }
+
+  close(): void {
+    clearInterval(this.sweeper)
+  }
+
+  terminate(): void {
+    for (const { ws } of this.connections) ws.terminate()
+  }
+
+  private connected(ws: ClientSocket, socket: Socket, request: IncomingMessage): void {
+    const connection = new WebSocketConnection(ws, socket, this.writer, this.tick)
+    ws.connection = connection
+    this.connections.add(connection)
+    socket.on('drain', () => connection.session.connectionDrained())
+    ws.on('message', this.onMessage)
+    ws.on('pong', this.onPong)
+    ws.on('close', this.onClose)
+    ws.on('error', ignore)
+    const meta = requestMeta(request, 'websocket', ws.protocol)
+    connection.session = this.options.gateway.openSession(this.options.pool, meta, connection)
+  }
+
+  private readonly onMessage = edgeListener((edge, connection, data: RawData, isBinary: boolean) => {
+    connection.lastSeen = edge.tick
+    connection.session.receive(data as Buffer, !isBinary)
+  }, this)
+
+  private readonly onPong = edgeListener((edge, connection) => {
+    connection.lastSeen = edge.tick
+  }, this)
+
+  private readonly onClose = edgeListener((edge, connection, code: number, reason: Buffer) => {
+    edge.connections.delete(connection)
+    connection.session.connectionClosed(code, reason.toString())
+  }, this)
+
+  /** Pings who was silent, drops who stays so. */
+  private sweep(): void {
+    this.tick++
+    const { idlePingMs, idlePongMs } = this.options.gateway.limits
+    const pingTicks = Math.max(1, Math.round(idlePingMs / sweepMs))
+    const dropTicks = pingTicks + Math.max(1, Math.round(idlePongMs / sweepMs))
+    for (const connection of this.connections) {
+      const silent = this.tick - connection.lastSeen
+      if (silent < pingTicks) connection.pinged = false
+      else if (silent >= dropTicks) connection.ws.terminate()
+      else if (!connection.pinged && connection.ws.readyState === WebSocket.OPEN) {
+        connection.pinged = true
+        connection.ws.ping()
+      }
+    }
+  }
+}
+
+function edgeListener<A extends unknown[]>(
+  listener: (edge: WebSocketEdge, connection: WebSocketConnection, ...args: A) => void,
+  edge: WebSocketEdge,
+): (this: WebSocket, ...args: A) => void {
+  return function (this: WebSocket, ...args: A) {
+    listener(edge, (this as ClientSocket).connection, ...args)
+  }
+}
+
+function ignore(): void {}
+
+function checkSubprotocols(request: IncomingMessage): void {
+  const offered = request.headers['sec-websocket-protocol'] ?? ''
+  const ours = offered.split(',').find((name) => name.trim().startsWith('evenkeel.'))
+  if (ours !== undefined) {
+    throw new EvenkeelError(
+      'BAD_REQUEST',
+      `subprotocol ${ours.trim().slice(0, 32)} is not spoken here; connect without one`,
+    )
+  }
+}

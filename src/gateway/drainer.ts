@@ -1,0 +1,95 @@
+import { RecordType } from '../protocol/link-records.ts'
+import type { MoveResult, MoveSource } from './migrator.ts'
+import type { NodeEntry } from './node-entry.ts'
+import type { OperationRecord } from './operations.ts'
+import type { Session } from './session.ts'
+
+export interface DrainContext {
+  /** Asks the drain for moves from now on. */
+  start(source: MoveSource): void
+  stop(source: MoveSource): void
+  now(): number
+  /** A node that can take a session now, or null. The node that is drained is none. */
+  pick(pool: string): NodeEntry | null
+  /** Takes the session away from its node without asking it, and opens it elsewhere at its last commit. */
+  force(session: Session): void
+  ended(drain: Drain): void
+}
+
+/** A session whose move failed is tried again after this time. */
+const retryMs = 500
+
+/** Moves all sessions off one node. What is still there at the deadline is taken away without asking. */
+export class Drain implements MoveSource {
+  readonly reason = 'drain'
+  readonly node: NodeEntry
+  readonly operation: OperationRecord
+  private readonly context: DrainContext
+  private readonly deadlineAt: number
+  private readonly ratePerSecond: number
+  private readonly startedAt: number
+  private started = 0
+  private readonly retryAt = new Map<Session, number>()
+
+  constructor(
+    node: NodeEntry,
+    operation: OperationRecord,
+    context: DrainContext,
+    deadlineMs: number,
+    ratePerSecond: number,
+  ) {
+    this.node = node
+    this.operation = operation
+    this.context = context
+    this.startedAt = context.now()
+    this.deadlineAt = this.startedAt + deadlineMs
+    this.ratePerSecond = ratePerSecond
+  }
+
+  start(): void {
+    this.node.state = 'draining'
+    this.context.start(this)
+    this.check()
+  }
+
+  next(): { session: Session; target: NodeEntry } | null {
+    const now = this.context.now()
+    if (this.ratePerSecond > 0 && this.started >= ((now - this.startedAt) / 1000) * this.ratePerSecond)
+      return null
+    for (const session of this.node.assigned) {
+      // A session that is closing leaves by itself.
+      if (session.move !== null || session.closing !== null || (this.retryAt.get(session) ?? 0) > now)
+        continue
+      const target = this.context.pick(this.node.pool)
+      if (target === null) return null
+      this.started++
+      return { session, target }
+    }
+    return null
+  }
+
+  result(result: MoveResult): void {
+    if (result.moved || result.outcome === 'session-closed') this.retryAt.delete(result.session)
+    else this.retryAt.set(result.session, this.context.now() + retryMs)
+    if (result.outcome !== 'session-closed') this.operation.add(result)
+    this.check()
+  }
+
+  /** To be called now and then: sees the end, or the deadline. */
+  check(): void {
+    if (!this.operation.running) return
+    if (this.node.assigned.size > 0 && this.context.now() >= this.deadlineAt) {
+      for (const session of [...this.node.assigned]) this.context.force(session)
+    }
+    if (this.node.assigned.size > 0 || this.node.pending > 0) return
+    this.node.state = 'drained'
+    this.finish('done')
+    if (!this.node.link.closed) this.node.link.put(RecordType.drained, 0, 0, 0)
+  }
+
+  finish(state: 'done' | 'failed' | 'cancelled'): void {
+    this.context.stop(this)
+    this.operation.end(state)
+    this.context.ended(this)
+  }
+}

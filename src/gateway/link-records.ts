@@ -1,0 +1,117 @@
+import type { LinkHandlers } from '../link/link.ts'
+import { LinkCloseCode } from '../protocol/close-codes.ts'
+import { parseRefusal, parseReport, RecordFlag, RecordType, readU32 } from '../protocol/link-records.ts'
+import type { Gateway } from './gateway.ts'
+import type { NodeEntry } from './node-entry.ts'
+import type { Session } from './session.ts'
+
+/** What the gateway does with each record of a node (PROTOCOL.md §1.3, §1.4). */
+export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
+  return {
+    record(type, flags, number, term, batch, start, end) {
+      if (number === 0) {
+        linkRecord(gateway, node, type, batch.subarray(start, end))
+        return
+      }
+      const session = gateway.sessions.get(number)
+      if (session === undefined) gateway.counters.staleFramesDropped++
+      else if (session.node === node && session.term === term)
+        current(gateway, node, session, type, flags, batch, start, end)
+      else other(gateway, node, session, type, flags, term, batch, start, end)
+    },
+    drain() {
+      for (const session of node.assigned) session.pump()
+    },
+    close(code, reason) {
+      gateway.linkClosed(node, code, reason)
+    },
+  }
+}
+
+/** A node that was declared down speaks again: its sessions are elsewhere, and it has to learn that. */
+export function zombieHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
+  let told = false
+  return {
+    record(_type, _flags, number) {
+      if (number !== 0) gateway.counters.staleFramesDropped++
+    },
+    batchEnd() {
+      if (told) return
+      told = true
+      node.link.close(LinkCloseCode.declaredDown, 'declared down; the sessions live elsewhere')
+    },
+    close() {},
+  }
+}
+
+function linkRecord(gateway: Gateway, node: NodeEntry, type: number, body: Buffer): void {
+  if (type === RecordType.report) {
+    node.report = parseReport(body)
+    gateway.reported(node)
+  } else if (type === RecordType.drain) {
+    gateway.nodeLeaves(node)
+  }
+}
+
+/** A record of the session's present assignment. */
+function current(
+  gateway: Gateway,
+  node: NodeEntry,
+  session: Session,
+  type: number,
+  flags: number,
+  batch: Buffer,
+  start: number,
+  end: number,
+): void {
+  switch (type) {
+    case RecordType.output:
+      session.output(flags, readU32(batch, start), batch, start + 4, end)
+      break
+    case RecordType.commit:
+      session.commit(
+        readU32(batch, start),
+        (flags & RecordFlag.state) === 0 ? null : batch.toString('latin1', start + 4, end),
+      )
+      break
+    case RecordType.fin:
+      if (session.move?.attempt === readU32(batch, start)) session.move.step('fin')
+      break
+    case RecordType.close:
+      session.closedByNode(batch[start]! | (batch[start + 1]! << 8), batch.toString('utf8', start + 2, end))
+      break
+    case RecordType.closed:
+      session.end()
+      break
+    case RecordType.refused:
+      parseRefusal(batch.subarray(start, end))
+      gateway.refused(session, node)
+      break
+    default:
+      gateway.counters.staleFramesDropped++
+  }
+}
+
+/** A record of another assignment: the target of a move answers, an old handler speaks late, or it is stale. */
+function other(
+  gateway: Gateway,
+  node: NodeEntry,
+  session: Session,
+  type: number,
+  flags: number,
+  term: number,
+  batch: Buffer,
+  start: number,
+  end: number,
+): void {
+  const { move } = session
+  if (move !== null && move.to === node && move.attempt === term) {
+    if (type === RecordType.ready) move.step('ready')
+    else if (type === RecordType.refused) move.step('refused')
+    else gateway.counters.staleFramesDropped++
+    return
+  }
+  if (type === RecordType.output && session.lateOutput(node, term, flags, batch, start + 4, end)) return
+  // A READY or REFUSED that crossed with the end of its move was no mistake of the node.
+  if (type !== RecordType.ready && type !== RecordType.refused) gateway.counters.staleFramesDropped++
+}

@@ -1,0 +1,112 @@
+import { randomBytes } from 'node:crypto'
+import { EvenkeelError } from '../protocol/errors.ts'
+import type { MoveResult } from './migrator.ts'
+import type { Operation } from './operator.ts'
+
+const keptOperations = 256
+
+/** One drain, rebalance or migration, as operators follow it. */
+export class OperationRecord {
+  private readonly operation: Operation
+  private readonly pausesMs: number[] = []
+  private readonly changed: (operation: Operation) => void
+
+  constructor(
+    kind: Operation['kind'],
+    subject: string,
+    total: number,
+    changed: (operation: Operation) => void,
+  ) {
+    this.changed = changed
+    this.operation = {
+      id: `op_${randomBytes(9).toString('base64url')}`,
+      kind,
+      subject,
+      state: 'running',
+      total,
+      moved: 0,
+      failed: 0,
+      pauseMs: null,
+      startedAt: Date.now(),
+      endedAt: null,
+    }
+    changed(this.view())
+  }
+
+  get id(): string {
+    return this.operation.id
+  }
+
+  get running(): boolean {
+    return this.operation.state === 'running'
+  }
+
+  /** Moves that were tried. */
+  get settled(): number {
+    return this.operation.moved + this.operation.failed
+  }
+
+  get moved(): number {
+    return this.operation.moved
+  }
+
+  set total(total: number) {
+    this.operation.total = total
+  }
+
+  add(result: MoveResult): void {
+    if (result.moved) this.operation.moved++
+    else this.operation.failed++
+    if (result.moved && result.pauseMs !== null) this.pausesMs.push(result.pauseMs)
+  }
+
+  end(state: 'done' | 'failed' | 'cancelled'): void {
+    if (!this.running) return
+    this.operation.state = state
+    this.operation.endedAt = Date.now()
+    this.changed(this.view())
+  }
+
+  view(): Operation {
+    const sorted = this.pausesMs.toSorted((a, b) => a - b)
+    const pauseMs = sorted.length === 0 ? null : { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) }
+    return { ...this.operation, pauseMs }
+  }
+}
+
+/** The operations of this gateway; the oldest that have ended are forgotten. */
+export class Operations {
+  private readonly records = new Map<string, OperationRecord>()
+  private readonly changed: (operation: Operation) => void
+
+  constructor(changed: (operation: Operation) => void) {
+    this.changed = changed
+  }
+
+  start(kind: Operation['kind'], subject: string, total: number): OperationRecord {
+    const record = new OperationRecord(kind, subject, total, this.changed)
+    this.records.set(record.id, record)
+    for (const old of this.records.values()) {
+      if (this.records.size <= keptOperations) break
+      if (!old.running) this.records.delete(old.id)
+    }
+    return record
+  }
+
+  get(id: string): Operation {
+    const record = this.records.get(id)
+    if (record === undefined)
+      throw new EvenkeelError('NOT_FOUND', `no operation ${id}; the last ${keptOperations} are kept`)
+    return record.view()
+  }
+
+  all(): Operation[] {
+    return [...this.records.values()].map((record) => record.view())
+  }
+}
+
+/** Nearest rank. */
+function quantile(sorted: readonly number[], q: number): number {
+  const value = sorted[Math.min(sorted.length - 1, Math.ceil(q * sorted.length) - 1)] ?? 0
+  return Math.round(value * 1000) / 1000
+}

@@ -1,0 +1,223 @@
+import { isSendableCloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import { isWeight } from '../protocol/link-records.ts'
+import type { Gateway } from './gateway.ts'
+import type { NodeEntry } from './node-entry.ts'
+import type {
+  DrainOptions,
+  NodeView,
+  Operation,
+  Operator,
+  OperatorEvent,
+  RebalanceOptions,
+  RebalanceResult,
+  SessionQuery,
+  SessionView,
+} from './operator.ts'
+import type { Session } from './session.ts'
+
+const defaultPageSize = 100
+const maxPageSize = 1_000
+
+/** The gateway as operators see it. */
+export class OperatorView implements Operator {
+  private readonly gateway: Gateway
+
+  constructor(gateway: Gateway) {
+    this.gateway = gateway
+  }
+
+  get gatewayId() {
+    return this.gateway.id
+  }
+  get startedAt() {
+    return this.gateway.startedAt
+  }
+  get limits() {
+    return this.gateway.limits
+  }
+  get counters() {
+    return this.gateway.counters
+  }
+
+  nodes(): NodeView[] {
+    return this.gateway.nodes.all().map((node) => this.nodeView(node))
+  }
+
+  node(id: string): NodeView {
+    return this.nodeView(this.findNode(id))
+  }
+
+  setWeight(id: string, weight: number): NodeView {
+    const node = this.findNode(id)
+    if (!isWeight(weight))
+      throw new EvenkeelError('BAD_REQUEST', 'weight must be a number above 0, at most 1000000')
+    this.gateway.setWeight(node, weight)
+    return this.nodeView(node)
+  }
+
+  drain(id: string, options: DrainOptions = {}): Operation {
+    const node = this.findLiveNode(id)
+    const deadlineMs = options.deadlineMs ?? this.gateway.limits.drainDeadlineMs
+    return this.gateway.startDrain(node, deadlineMs, options.ratePerSecond ?? 0).view()
+  }
+
+  activate(id: string): NodeView {
+    const node = this.findLiveNode(id)
+    this.gateway.activate(node)
+    return this.nodeView(node)
+  }
+
+  rebalance({ pool, dryRun = false }: RebalanceOptions = {}): RebalanceResult[] {
+    const known = this.gateway.nodes.poolNames()
+    if (pool !== undefined && !known.includes(pool)) {
+      throw new EvenkeelError(
+        'NOT_FOUND',
+        `no pool ${pool}; known: ${known.join(', ') || 'none, as no node is linked'}`,
+      )
+    }
+    return (pool === undefined ? known : [pool]).map((name) => {
+      const { plan, operation } = this.gateway.rebalance(name, dryRun)
+      return { pool: name, dryRun, ...plan, operation: operation?.view() ?? null }
+    })
+  }
+
+  operation(id: string): Operation {
+    return this.gateway.operations.get(id)
+  }
+
+  operations(): Operation[] {
+    return this.gateway.operations.all()
+  }
+
+  sessions({ node, cursor, limit = defaultPageSize }: SessionQuery = {}): {
+    sessions: SessionView[]
+    next: string | null
+  } {
+    if (node !== undefined) this.findNode(node)
+    const size = Math.min(Math.max(1, limit), maxPageSize)
+    const after = cursor === undefined ? 0 : Number.parseInt(cursor, 36)
+    if (!Number.isSafeInteger(after))
+      throw new EvenkeelError('BAD_REQUEST', 'cursor must be the `next` of the page before')
+    const page: SessionView[] = []
+    for (const session of this.gateway.sessions.values()) {
+      if (session.number <= after || (node !== undefined && session.node?.id !== node)) continue
+      // The table is in the order of numbers, so the last one shown is where the next page begins.
+      if (page.length === size)
+        return { sessions: page, next: this.find(page.at(-1)!.id).number.toString(36) }
+      page.push(sessionView(session))
+    }
+    return { sessions: page, next: null }
+  }
+
+  session(id: string): SessionView {
+    return sessionView(this.find(id))
+  }
+
+  migrate(id: string, to: string): Operation {
+    const session = this.find(id)
+    const target = this.findNode(to)
+    if (session.move !== null) throw new EvenkeelError('CONFLICT', `session ${id} is moving already`)
+    if (session.node === null)
+      throw new EvenkeelError('CONFLICT', `session ${id} waits for a node; it cannot be moved now`)
+    if (session.closing !== null) throw new EvenkeelError('CONFLICT', `session ${id} is closing`)
+    if (session.node === target) throw new EvenkeelError('CONFLICT', `session ${id} is at node ${to} already`)
+    if (target.pool !== session.pool) {
+      throw new EvenkeelError(
+        'CONFLICT',
+        `node ${to} is in pool ${target.pool}, the session belongs to ${session.pool}`,
+      )
+    }
+    if (!target.active || target.health !== 'healthy') {
+      throw new EvenkeelError(
+        'CONFLICT',
+        `node ${to} takes no sessions: it is ${target.state}, ${target.health}`,
+      )
+    }
+    return this.gateway.migrate(session, target).view()
+  }
+
+  closeSession(id: string, code = 1000, reason = 'closed by an operator'): void {
+    const session = this.find(id)
+    if (!isSendableCloseCode(code))
+      throw new EvenkeelError('BAD_REQUEST', `close code ${code} may not be sent`)
+    session.closeClient(code, reason)
+  }
+
+  readiness(): { ready: boolean; reasons: string[] } {
+    return this.gateway.stopping ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }
+  }
+
+  onEvent(listener: (event: OperatorEvent) => void): () => void {
+    return this.gateway.onEvent(listener)
+  }
+
+  private find(id: string): Session {
+    const session = this.gateway.sessionsById.get(id)
+    if (session === undefined) throw new EvenkeelError('NOT_FOUND', `no session ${id} at this gateway`)
+    return session
+  }
+
+  private findNode(id: string): NodeEntry {
+    const node = this.gateway.nodes.get(id)
+    if (node === undefined) throw new EvenkeelError('NOT_FOUND', `no node ${id}`)
+    return node
+  }
+
+  private findLiveNode(id: string): NodeEntry {
+    const node = this.findNode(id)
+    if (node.health === 'down') throw new EvenkeelError('CONFLICT', `node ${id} is down`)
+    return node
+  }
+
+  private nodeView(node: NodeEntry): NodeView {
+    const pool = this.gateway.nodes.inPool(node.pool)
+    const sessions = sum(pool, ({ assigned }) => assigned.size)
+    const weight = sum(pool, ({ active, weight }) => (active ? weight : 0))
+    return {
+      id: node.id,
+      pool: node.pool,
+      weight: node.weight,
+      state: node.state,
+      health: node.health,
+      sessions: node.assigned.size,
+      reportedSessions: node.report?.sessions ?? node.assigned.size,
+      maxSessions: node.maxSessions,
+      share: sessions === 0 ? 0 : node.assigned.size / sessions,
+      fairShare: node.active && weight > 0 ? node.weight / weight : 0,
+      messagesPerSecond: Math.round(node.messagesPerSecond * 10) / 10,
+      linkRttMs: node.link.rttMs,
+      host: node.hello.host,
+      pid: node.hello.pid,
+      connectedAt: node.connectedAt,
+      version: node.hello.version,
+    }
+  }
+}
+
+function sum<T>(items: readonly T[], value: (item: T) => number): number {
+  return items.reduce((total, item) => total + value(item), 0)
+}
+
+function sessionView(session: Session): SessionView {
+  const state =
+    session.move !== null
+      ? 'migrating'
+      : session.closing !== null
+        ? 'closing'
+        : session.node === null
+          ? 'waiting'
+          : 'active'
+  return {
+    id: session.id,
+    pool: session.pool,
+    transport: session.transport,
+    node: session.node?.id ?? null,
+    term: session.term,
+    state,
+    uncommitted: session.inbox.length,
+    migrations: session.migrations,
+    openedAt: session.openedAt,
+    address: session.address,
+  }
+}

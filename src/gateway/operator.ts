@@ -1,0 +1,173 @@
+import type { Limits } from '../protocol/limits.ts'
+
+/** What operators see and do. The admin API, metrics and the demo stand on this interface alone. */
+export interface Operator {
+  readonly gatewayId: string
+  readonly startedAt: number
+  readonly limits: Readonly<Limits>
+  readonly counters: Readonly<Counters>
+
+  nodes(): NodeView[]
+  /** Throws NOT_FOUND. */
+  node(id: string): NodeView
+  /** Throws NOT_FOUND, BAD_REQUEST (weight must be a number above 0, at most 1e6). */
+  setWeight(id: string, weight: number): NodeView
+  /** Throws NOT_FOUND, CONFLICT (the node is down). */
+  drain(id: string, options?: DrainOptions): Operation
+  /** Throws NOT_FOUND, CONFLICT (the node is down). */
+  activate(id: string): NodeView
+  /** One plan per pool; executed unless `dryRun`. Throws NOT_FOUND (no such pool). */
+  rebalance(options?: RebalanceOptions): RebalanceResult[]
+  /** Throws NOT_FOUND. */
+  operation(id: string): Operation
+  operations(): Operation[]
+  /** In a stable order; `cursor` is the `next` of the page before. */
+  sessions(query?: SessionQuery): { sessions: SessionView[]; next: string | null }
+  /** Throws NOT_FOUND. */
+  session(id: string): SessionView
+  /** Moves one session. Throws NOT_FOUND (session, node), CONFLICT (already moving, node not eligible). */
+  migrate(id: string, to: string): Operation
+  /** Closes one client with 1000 unless a code is given. Throws NOT_FOUND. */
+  closeSession(id: string, code?: number, reason?: string): void
+  readiness(): { ready: boolean; reasons: string[] }
+  /** Returns the unsubscribe function. Listeners must not throw. */
+  onEvent(listener: (event: OperatorEvent) => void): () => void
+}
+
+export type NodeState = 'active' | 'draining' | 'drained' | 'down'
+export type NodeHealth = 'healthy' | 'suspect' | 'down'
+
+export interface NodeView {
+  id: string
+  pool: string
+  weight: number
+  state: NodeState
+  health: NodeHealth
+  /** Sessions assigned to the node by this gateway. */
+  sessions: number
+  /** What the node itself counts over all gateways. */
+  reportedSessions: number
+  maxSessions: number | null
+  /** Part of the pool's sessions, 0 to 1. */
+  share: number
+  /** Part of the pool's weight over active nodes, 0 to 1. */
+  fairShare: number
+  /** Client messages per second to the node over the last seconds. */
+  messagesPerSecond: number
+  linkRttMs: number | null
+  host: string
+  pid: number
+  connectedAt: number
+  version: string
+}
+
+export interface SessionView {
+  id: string
+  pool: string
+  transport: 'websocket' | 'sse'
+  /** null while no node holds it. */
+  node: string | null
+  term: number
+  state: 'active' | 'migrating' | 'waiting' | 'closing'
+  /** Client messages that the node has not committed. */
+  uncommitted: number
+  migrations: number
+  openedAt: number
+  address: string
+}
+
+export interface SessionQuery {
+  node?: string
+  cursor?: string
+  /** Default 100, at most 1,000. */
+  limit?: number
+}
+
+export interface DrainOptions {
+  deadlineMs?: number
+  ratePerSecond?: number
+}
+
+export interface RebalanceOptions {
+  pool?: string
+  dryRun?: boolean
+}
+
+export interface RebalanceResult {
+  pool: string
+  dryRun: boolean
+  moves: { from: string; to: string; count: number }[]
+  total: number
+  /** Largest relative distance of a node from its fair share, 0 = even. */
+  imbalanceBefore: number
+  imbalanceAfter: number
+  /** null on a dry run and when there is nothing to move. */
+  operation: Operation | null
+}
+
+export interface Operation {
+  id: string
+  kind: 'drain' | 'rebalance' | 'migrate'
+  /** The node that is drained, the pool that is rebalanced, or the session that is migrated. */
+  subject: string
+  state: 'running' | 'done' | 'failed' | 'cancelled'
+  total: number
+  moved: number
+  failed: number
+  pauseMs: { p50: number; p99: number } | null
+  startedAt: number
+  endedAt: number | null
+}
+
+export type MigrationReason = 'rebalance' | 'drain' | 'operator' | 'node-lost'
+/** `moved`, or why the session stayed. */
+export type MigrationOutcome =
+  | 'moved'
+  | 'refused'
+  | 'prepare-timeout'
+  | 'quiesce-timeout'
+  | 'source-lost'
+  | 'target-lost'
+  | 'session-closed'
+  | 'cancelled'
+
+/** Monotonic totals since the gateway started. */
+export interface Counters {
+  connections: { websocket: number; sse: number }
+  messagesIn: number
+  messagesOut: number
+  messagesLost: number
+  messagesDuplicated: number
+  messagesRedelivered: number
+  staleFramesDropped: number
+  backpressurePauses: number
+  slowConsumersClosed: number
+}
+
+export type OperatorEvent = { at: number } & (
+  | { type: 'node-up'; node: string; pool: string }
+  | { type: 'node-suspect'; node: string }
+  | { type: 'node-healthy'; node: string }
+  | { type: 'node-down'; node: string; reason: string; sessions: number }
+  | { type: 'node-weight'; node: string; weight: number }
+  | { type: 'node-state'; node: string; state: NodeState }
+  | {
+      type: 'plan'
+      pool: string
+      moves: { from: string; to: string; count: number }[]
+      imbalanceBefore: number
+      imbalanceAfter: number
+    }
+  | {
+      type: 'migration'
+      session: string
+      from: string | null
+      to: string
+      reason: MigrationReason
+      outcome: MigrationOutcome
+      pauseMs: number | null
+      held: number
+    }
+  | { type: 'operation'; operation: Operation }
+  | { type: 'session-lost'; session: string; reason: string }
+)

@@ -1,0 +1,357 @@
+import { Inbox } from '../core/session/inbox.ts'
+import { CloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import type { Limits } from '../protocol/limits.ts'
+import { RecordFlag, RecordType } from '../protocol/link-records.ts'
+import type { ClientConnection } from './client-connection.ts'
+import type { Move } from './migrator.ts'
+import type { NodeEntry } from './node-entry.ts'
+import type { Counters } from './operator.ts'
+
+/** What all sessions of a gateway share. */
+export interface SessionHost {
+  readonly limits: Readonly<Limits>
+  readonly counters: Counters
+  now(): number
+  /** The session is over; forget it. */
+  ended(session: Session): void
+}
+
+interface HeldOutput {
+  readonly payload: Buffer
+  readonly text: boolean
+}
+
+interface CommitWaiter {
+  readonly seq: number
+  done(committed: boolean): void
+}
+
+/** The last assignment, whose late output is still delivered. */
+interface FormerAssignment {
+  readonly node: NodeEntry
+  readonly term: number
+  readonly until: number
+}
+
+/**
+ * One client's conversation: its connection, its assignment, and what is on its way between the two.
+ * Knows no policy: who gets the session is decided elsewhere.
+ */
+export class Session {
+  readonly number: number
+  readonly id: string
+  readonly pool: string
+  /** JSON in ASCII, as it goes to nodes. */
+  readonly meta: string
+  readonly address: string
+  readonly transport: ClientConnection['transport']
+  readonly openedAt = Date.now()
+  readonly inbox = new Inbox()
+  connection: ClientConnection | null
+  node: NodeEntry | null = null
+  term = 0
+  /** The highest term offered to any node; those of moves that were called off are not used again. */
+  highestTerm = 0
+  move: Move | null = null
+  migrations = 0
+  /** When the session lost its node and found no other; null while it has one. */
+  waitingSince: number | null = null
+  /** The client has gone; the session ends when the node has handled what came before. */
+  closing: { code: number; reason: string } | null = null
+  ended = false
+  private readonly host: SessionHost
+  /** Client messages are kept back: the source is finishing. */
+  private holding = false
+  private paused = false
+  private closeSent = false
+  /** The last state committed, as latin1: strings cost less than buffers and pin nothing. */
+  private state: string | null = null
+  private outputs = 0
+  private creditOwed = 0
+  private blocked = false
+  private held: HeldOutput[] = []
+  private waiters: CommitWaiter[] = []
+  private former: FormerAssignment | null = null
+
+  constructor(
+    host: SessionHost,
+    number: number,
+    id: string,
+    pool: string,
+    meta: string,
+    address: string,
+    connection: ClientConnection,
+  ) {
+    this.host = host
+    this.number = number
+    this.id = id
+    this.pool = pool
+    this.meta = meta
+    this.address = address
+    this.connection = connection
+    this.transport = connection.transport
+  }
+
+  // From the client.
+
+  /** Takes one message; `onCommit` hears whether a node committed it. Returns false once the client has closed. */
+  receive(payload: Buffer, text: boolean, onCommit?: (committed: boolean) => void): boolean {
+    if (this.closing !== null || this.ended) return false
+    const { inbox, host } = this
+    const seq = inbox.push(payload, text)
+    host.counters.messagesIn++
+    if (onCommit !== undefined) this.waiters.push({ seq, done: onCommit })
+    this.pump()
+    if (this.inboxIsFull && !this.paused) {
+      this.paused = true
+      this.connection!.pause()
+    }
+    return true
+  }
+
+  get inboxIsFull(): boolean {
+    const { inboxMessages, inboxBytes } = this.host.limits
+    return this.inbox.length >= inboxMessages || this.inbox.bytes >= inboxBytes
+  }
+
+  connectionClosed(code: number, reason: string): void {
+    if (this.connection === null) return
+    this.connection = null
+    if (this.ended || this.closing !== null) return
+    this.closing = { code, reason }
+    this.blocked = false
+    this.move?.sessionClosed()
+    if (this.node !== null) this.grant()
+    this.pump()
+  }
+
+  connectionDrained(): void {
+    if (!this.blocked) return
+    this.blocked = false
+    this.grant()
+  }
+
+  // From the node.
+
+  commit(ack: number, state: string | null): void {
+    if (!this.inbox.commit(ack)) {
+      throw new EvenkeelError(
+        'RECORD_INVALID',
+        `COMMIT of message ${ack}, but only ${this.inbox.sent} were sent`,
+      )
+    }
+    if (state !== null) this.state = state
+    this.deliverHeld()
+    while (this.waiters.length > 0 && this.waiters[0]!.seq <= ack) this.waiters.shift()!.done(true)
+    if (
+      this.paused &&
+      this.inbox.length <= this.host.limits.inboxMessages / 2 &&
+      this.inbox.bytes <= this.host.limits.inboxBytes / 2
+    ) {
+      this.paused = false
+      this.connection?.resume()
+    }
+  }
+
+  output(flags: number, seq: number, batch: Buffer, start: number, end: number): void {
+    const text = (flags & RecordFlag.text) !== 0
+    if ((flags & RecordFlag.late) !== 0) {
+      this.deliver(batch, start, end, text)
+      return
+    }
+    if (seq !== this.outputs + 1) {
+      if (seq <= this.outputs) {
+        this.host.counters.messagesDuplicated++
+        return
+      }
+      this.host.counters.messagesLost += seq - this.outputs - 1
+    }
+    this.outputs = seq
+    if ((flags & RecordFlag.held) === 0) this.deliver(batch, start, end, text)
+    else this.held.push({ payload: batch.subarray(start, end), text })
+  }
+
+  closedByNode(code: number, reason: string): void {
+    this.deliverHeld()
+    this.connection?.close(code, reason)
+    this.end()
+  }
+
+  /** Output of the assignment before this one: delivered, unless it comes too late. Returns false when it is stale. */
+  lateOutput(
+    node: NodeEntry,
+    term: number,
+    flags: number,
+    batch: Buffer,
+    start: number,
+    end: number,
+  ): boolean {
+    const { former } = this
+    if (former === null || former.node !== node || former.term !== term || (flags & RecordFlag.late) === 0)
+      return false
+    if (this.host.now() > former.until) return false
+    this.deliver(batch, start, end, (flags & RecordFlag.text) !== 0)
+    return true
+  }
+
+  // Assignment.
+
+  nextTerm(): number {
+    return ++this.highestTerm
+  }
+
+  /** The node has the session from now on, with what was committed last. */
+  open(node: NodeEntry): void {
+    const recovered = this.highestTerm > 0
+    this.assign(node, this.nextTerm())
+    const flags = (recovered ? RecordFlag.recovered : 0) | (this.state === null ? 0 : RecordFlag.state)
+    const { link } = node
+    link.putFields(
+      RecordType.open,
+      flags,
+      this.number,
+      this.term,
+      [this.initialCredit, this.inbox.acked, this.outputs, this.meta.length],
+      this.meta + (this.state ?? ''),
+    )
+    this.pump()
+  }
+
+  prepare(target: NodeEntry, term: number): void {
+    target.link.putFields(RecordType.prepare, 0, this.number, term, [this.meta.length], this.meta)
+  }
+
+  /** Messages are kept back until `activate` or `resume`. */
+  quiesce(attempt: number): void {
+    this.holding = true
+    this.node!.link.putU32(RecordType.quiesce, 0, this.number, this.term, attempt)
+  }
+
+  resume(attempt: number): void {
+    this.holding = false
+    this.node!.link.putU32(RecordType.resume, 0, this.number, this.term, attempt)
+    this.pump()
+  }
+
+  /** The prepared target has the session. `sourceFinished`: FIN arrived; else the source is gone, and it may have begun messages. */
+  activate(target: NodeEntry, term: number, sourceFinished: boolean): void {
+    const until = this.host.now() + this.host.limits.lateOutputMs
+    const former = sourceFinished ? { node: this.node!, term: this.term, until } : null
+    this.unassign(!sourceFinished)
+    this.assign(target, term)
+    this.former = former
+    this.migrations++
+    target.link.putFields(
+      RecordType.activate,
+      this.state === null ? 0 : RecordFlag.state,
+      this.number,
+      term,
+      [this.initialCredit, this.inbox.acked, this.outputs],
+      this.state ?? '',
+    )
+    this.pump()
+  }
+
+  /** The node is gone, or does not want the session. `handled`: it may have begun what was sent to it. */
+  unassign(handled: boolean): void {
+    this.node?.assigned.delete(this)
+    this.node = null
+    this.holding = false
+    this.closeSent = false
+    this.held = []
+    this.former = null
+    this.host.counters.messagesRedelivered += this.inbox.rewind(handled)
+  }
+
+  /** Takes the session from its node without asking it. */
+  withdraw(): void {
+    this.move?.step('cancelled')
+    this.node?.link.put(RecordType.release, 0, this.number, this.term)
+    this.unassign(true)
+  }
+
+  private assign(node: NodeEntry, term: number): void {
+    this.node = node
+    this.term = term
+    this.waitingSince = null
+    node.assigned.add(this)
+  }
+
+  /** Gives the node what it may have. To be called whenever something that held it back has changed. */
+  pump(): void {
+    const { node, inbox } = this
+    if (node === null || this.holding || node.link.congested) return
+    for (let item = inbox.next(); item !== undefined; item = inbox.next()) {
+      const flags = (item.text ? RecordFlag.text : 0) | (item.redelivered ? RecordFlag.redelivered : 0)
+      node.link.putPayload(RecordType.message, flags, this.number, this.term, inbox.sent, item.payload)
+      node.messages++
+    }
+    if (this.closing !== null && !this.closeSent && this.move === null) {
+      this.closeSent = true
+      node.link.putClose(this.number, this.term, this.closing.code, this.closing.reason)
+    }
+  }
+
+  /** Closes the client. The node, if there is one, hears of it and ends the session. */
+  closeClient(code: number, reason: string): void {
+    this.connection?.close(code, reason)
+    this.connectionClosed(code, reason)
+  }
+
+  /** No node can take the session: it ends here, with what was not handled. */
+  abandon(code: number, reason: string): void {
+    this.connection?.close(code, reason)
+    this.host.counters.messagesLost += this.inbox.length
+    this.end()
+  }
+
+  end(): void {
+    if (this.ended) return
+    this.ended = true
+    this.move?.sessionClosed()
+    for (const waiter of this.waiters) waiter.done(false)
+    this.waiters = []
+    this.unassign(false)
+    this.connection = null
+    this.host.ended(this)
+  }
+
+  private get initialCredit(): number {
+    this.creditOwed = 0
+    const window = this.host.limits.clientBufferBytes
+    const pending = this.connection?.pendingBytes ?? 0
+    // What the client has not taken yet is granted when it does.
+    if (this.blocked) this.creditOwed = Math.min(pending, window)
+    return window - this.creditOwed
+  }
+
+  private deliver(batch: Buffer, start: number, end: number, text: boolean): void {
+    const { connection, host } = this
+    this.creditOwed += end - start
+    if (connection === null) {
+      this.grant()
+      return
+    }
+    host.counters.messagesOut++
+    if (connection.deliver(batch, start, end, text)) {
+      if (!this.blocked && this.creditOwed >= host.limits.clientBufferBytes / 4) this.grant()
+    } else if (!this.blocked) {
+      this.blocked = true
+      host.counters.backpressurePauses++
+    }
+  }
+
+  private deliverHeld(): void {
+    if (this.held.length === 0) return
+    const held = this.held
+    this.held = []
+    for (const { payload, text } of held) this.deliver(payload, 0, payload.length, text)
+  }
+
+  private grant(): void {
+    if (this.creditOwed === 0 || this.node === null) return
+    this.node.link.putU32(RecordType.credit, 0, this.number, this.term, this.creditOwed)
+    this.creditOwed = 0
+  }
+}

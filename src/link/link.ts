@@ -1,0 +1,237 @@
+import { LinkCloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import {
+  type LinkRole,
+  RecordType,
+  type RecordVisitor,
+  readU32,
+  recordHeaderBytes,
+  visitRecords,
+  writeRecordHeader,
+  writeU32,
+} from '../protocol/link-records.ts'
+
+/** What a link needs of its socket; a `ws` WebSocket has it. */
+export interface LinkSocket {
+  readonly bufferedAmount: number
+  send(data: Buffer, options: { binary: true }, done: (error?: Error | null) => void): void
+  close(code: number, reason: string): void
+  terminate(): void
+}
+
+export interface LinkHandlers {
+  record: RecordVisitor
+  /** All records of one message have been visited. */
+  batchEnd?(): void
+  /** Called before each flush, to add what was put off until the end of the turn. */
+  beforeFlush?(): void
+  /** The link was congested and is not any more. */
+  drain?(): void
+  close(code: number, reason: string): void
+}
+
+export interface LinkOptions {
+  /** Which end this is. */
+  role: LinkRole
+  /** Unsent bytes above which the link counts as congested. */
+  highWaterBytes: number
+  now: () => number
+}
+
+/** A batch is flushed early at this size, which keeps the copy in the cache and the other side busy. */
+const earlyFlushBytes = 64 * 1024
+const slabBytes = 256 * 1024
+
+const ignore = () => {}
+
+/**
+ * One end of a link. Records are copied into a slab and leave in one write per event-loop turn
+ * (`setImmediate`: a microtask would flush after every callback and batch nothing).
+ */
+export class Link {
+  lastHeardAt: number
+  rttMs: number | null = null
+  congested = false
+  closed = false
+  /** Replaced when the handshake is done. */
+  handlers: LinkHandlers
+  private readonly socket: LinkSocket
+  private readonly options: LinkOptions
+  private readonly sendsFrom: LinkRole
+  private slab = Buffer.allocUnsafeSlow(slabBytes)
+  private used = 0
+  private scheduled = false
+
+  constructor(socket: LinkSocket, handlers: LinkHandlers, options: LinkOptions) {
+    this.socket = socket
+    this.handlers = handlers
+    this.options = options
+    this.sendsFrom = options.role === 'gateway' ? 'node' : 'gateway'
+    this.lastHeardAt = options.now()
+  }
+
+  /** A binary message arrived. */
+  receive(batch: Buffer): void {
+    this.lastHeardAt = this.options.now()
+    try {
+      visitRecords(batch, this.sendsFrom, this.visit)
+    } catch (error) {
+      if (!(error instanceof EvenkeelError) || error.code !== 'RECORD_INVALID') throw error
+      this.close(LinkCloseCode.protocolError, error.message)
+    }
+    this.handlers.batchEnd?.()
+  }
+
+  /** The socket is closed. */
+  socketClosed(code: number, reason: string): void {
+    if (this.closed) return
+    this.closed = true
+    this.used = 0
+    this.handlers.close(code, reason)
+  }
+
+  /** Sends what is waiting and closes. The close handler runs once the socket is closed. */
+  close(code: number, reason: string): void {
+    this.flush()
+    this.socket.close(code, reason.slice(0, 120))
+  }
+
+  terminate(): void {
+    this.socket.terminate()
+  }
+
+  ping(): void {
+    this.putU32(RecordType.ping, 0, 0, 0, stamp(this.options.now()))
+  }
+
+  put(type: number, flags: number, session: number, term: number): void {
+    this.begin(0, type, flags, session, term)
+  }
+
+  putU32(type: number, flags: number, session: number, term: number, value: number): void {
+    writeU32(this.slab, this.begin(4, type, flags, session, term), value)
+  }
+
+  putJson(type: number, session: number, term: number, value: unknown): void {
+    const body = Buffer.from(JSON.stringify(value))
+    body.copy(this.slab, this.begin(body.length, type, 0, session, term))
+  }
+
+  /** A record with one number and a payload. */
+  putPayload(
+    type: number,
+    flags: number,
+    session: number,
+    term: number,
+    value: number,
+    payload: Uint8Array,
+  ): void {
+    const at = this.begin(4 + payload.length, type, flags, session, term)
+    writeU32(this.slab, at, value)
+    this.slab.set(payload, at + 4)
+  }
+
+  /** The same with a payload that is encoded in place. Returns its size in bytes. */
+  putText(
+    type: number,
+    flags: number,
+    session: number,
+    term: number,
+    value: number,
+    payload: string,
+  ): number {
+    // UTF-8 needs at most three bytes for one UTF-16 unit; what was reserved too much is given back.
+    const reserved = payload.length * 3
+    const at = this.begin(4 + reserved, type, flags, session, term)
+    writeU32(this.slab, at, value)
+    const bytes = this.slab.write(payload, at + 4, 'utf8')
+    this.used -= reserved - bytes
+    writeU32(this.slab, at - recordHeaderBytes, recordHeaderBytes - 4 + 4 + bytes)
+    return bytes
+  }
+
+  /** A record with several numbers and byte strings (latin1: one character, one byte). */
+  putFields(
+    type: number,
+    flags: number,
+    session: number,
+    term: number,
+    numbers: readonly number[],
+    latin1 = '',
+  ): void {
+    let at = this.begin(numbers.length * 4 + latin1.length, type, flags, session, term)
+    for (const value of numbers) {
+      writeU32(this.slab, at, value)
+      at += 4
+    }
+    if (latin1.length > 0) this.slab.write(latin1, at, 'latin1')
+  }
+
+  putClose(session: number, term: number, code: number, reason: string): void {
+    const text = Buffer.from(reason)
+    const at = this.begin(2 + text.length, RecordType.close, 0, session, term)
+    this.slab[at] = code
+    this.slab[at + 1] = code >>> 8
+    text.copy(this.slab, at + 2)
+  }
+
+  /** Reserves a record and returns where its body begins. */
+  private begin(bodyBytes: number, type: number, flags: number, session: number, term: number): number {
+    const bytes = recordHeaderBytes + bodyBytes
+    if (this.used > earlyFlushBytes || this.used + bytes > this.slab.length) this.flushSlab()
+    if (bytes > this.slab.length) this.slab = Buffer.allocUnsafeSlow(bytes)
+    const at = this.used
+    writeRecordHeader(this.slab, at, bodyBytes, type, flags, session, term)
+    this.used = at + bytes
+    this.requestFlush()
+    return at + recordHeaderBytes
+  }
+
+  private readonly flushScheduled = (): void => {
+    this.scheduled = false
+    this.flush()
+  }
+
+  flush(): void {
+    if (this.closed) return
+    this.handlers.beforeFlush?.()
+    this.flushSlab()
+  }
+
+  /** Sees to it that a flush, and with it `beforeFlush`, comes at the end of this turn. */
+  requestFlush(): void {
+    if (this.scheduled) return
+    this.scheduled = true
+    setImmediate(this.flushScheduled)
+  }
+
+  private flushSlab(): void {
+    if (this.used === 0) return
+    const batch = this.slab.subarray(0, this.used)
+    this.used = 0
+    if (this.closed) return
+    this.socket.send(batch, { binary: true }, ignore)
+    const pending = this.socket.bufferedAmount
+    // The kernel has not taken all of it: the socket still refers to this memory.
+    if (pending > 0 || this.slab.length > slabBytes) this.slab = Buffer.allocUnsafeSlow(slabBytes)
+    if (pending > this.options.highWaterBytes) this.congested = true
+  }
+
+  /** To be called when the socket has been drained, and now and then. */
+  checkCongestion(): void {
+    if (!this.congested || this.closed || this.socket.bufferedAmount > this.options.highWaterBytes / 2) return
+    this.congested = false
+    this.handlers.drain?.()
+  }
+
+  private readonly visit: RecordVisitor = (type, flags, session, term, batch, start, end) => {
+    if (type === RecordType.ping) this.putU32(RecordType.pong, 0, 0, 0, readU32(batch, start))
+    else if (type === RecordType.pong) this.rttMs = (stamp(this.options.now()) - readU32(batch, start)) / 100
+    else this.handlers.record(type, flags, session, term, batch, start, end)
+  }
+}
+
+/** Hundredths of a millisecond, wrapped to 32 bits. */
+function stamp(nowMs: number): number {
+  return Math.floor(nowMs * 100) >>> 0
+}

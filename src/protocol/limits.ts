@@ -1,0 +1,82 @@
+/** Every bound and time-out of the gateway, with its default. Units are the last word of a name. */
+export interface Limits {
+  /** Largest message in either direction; larger ones close the session with 1009. */
+  messageBytes: number
+  /** What the gateway may hold for a client that reads slowly; the node's credit for one session. */
+  clientBufferBytes: number
+  /** What a session keeps for its node before the gateway stops reading the client: messages … */
+  inboxMessages: number
+  /** … or bytes, whichever comes first. */
+  inboxBytes: number
+  /** Largest saved session state, as JSON. */
+  stateBytes: number
+  /** Request headers accepted from a client, by count … */
+  headerCount: number
+  /** … and by size. */
+  headerBytes: number
+  /** A client or a node must finish its handshake within this time. */
+  handshakeMs: number
+  /** A WebSocket client is pinged after this much silence … */
+  idlePingMs: number
+  /** … and dropped when nothing came back for this long. */
+  idlePongMs: number
+  /** A migration's target must answer within this time. */
+  prepareMs: number
+  /** The source must finish the handler in flight within this time, or the session stays. */
+  quiesceMs: number
+  /** For how long late output of a session that moved is still delivered. */
+  lateOutputMs: number
+  /** A connected client is held this long when no node can take its session. */
+  holdMs: number
+  /** A new client waits this long for a node before it gets 503. 0: not at all. */
+  waitForNodeMs: number
+  /** Migrations in flight at once, per gateway. */
+  migrationWindow: number
+  /** Migrations started per second, per gateway. 0 lifts the budget. */
+  migrationsPerSecond: number
+  /** A drain that is not done by then is forced. */
+  drainDeadlineMs: number
+  /** A node that is down stays in the operator's list for this long. */
+  downNodeMs: number
+  /** The largest batch of records in one link message. */
+  linkMessageBytes: number
+  /** Above this much unsent data on a link, sessions keep their messages for the node. */
+  linkHighWaterBytes: number
+  /** Heartbeat between gateway and node. */
+  heartbeatMs: number
+  /** A silent link is suspect: its node gets no new sessions. */
+  suspectMs: number
+  /** A silent link is down: its node's sessions are re-assigned. */
+  downMs: number
+}
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const second = 1000
+
+export const defaultLimits: Readonly<Limits> = {
+  messageBytes: MiB,
+  clientBufferBytes: MiB,
+  inboxMessages: 256,
+  inboxBytes: MiB,
+  stateBytes: 64 * KiB,
+  headerCount: 100,
+  headerBytes: 16 * KiB,
+  handshakeMs: 10 * second,
+  idlePingMs: 25 * second,
+  idlePongMs: 20 * second,
+  prepareMs: 5 * second,
+  quiesceMs: 5 * second,
+  lateOutputMs: 5 * second,
+  holdMs: 30 * second,
+  waitForNodeMs: 0,
+  migrationWindow: 64,
+  migrationsPerSecond: 500,
+  drainDeadlineMs: 300 * second,
+  downNodeMs: 300 * second,
+  linkMessageBytes: 8 * MiB,
+  linkHighWaterBytes: 4 * MiB,
+  heartbeatMs: 2 * second,
+  suspectMs: 4 * second,
+  downMs: 6 * second,
+}

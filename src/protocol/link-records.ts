@@ -1,0 +1,310 @@
+import { EvenkeelError } from './errors.ts'
+import { defaultLimits } from './limits.ts'
+
+/** Wire format of the link, PROTOCOL.md §1. Pure; knows no socket. */
+
+export const linkSubprotocol = 'evenkeel-link.1'
+export const linkProtocolVersion = 1
+export const recordHeaderBytes = 14
+
+export const RecordType = {
+  hello: 0x01,
+  welcome: 0x02,
+  ping: 0x03,
+  pong: 0x04,
+  report: 0x05,
+  drain: 0x06,
+  drained: 0x07,
+  open: 0x10,
+  prepare: 0x11,
+  ready: 0x12,
+  refused: 0x13,
+  quiesce: 0x14,
+  fin: 0x15,
+  activate: 0x16,
+  resume: 0x17,
+  release: 0x18,
+  message: 0x20,
+  output: 0x21,
+  commit: 0x22,
+  credit: 0x23,
+  close: 0x24,
+  closed: 0x25,
+} as const
+
+export const RecordFlag = {
+  text: 0x01,
+  redelivered: 0x02,
+  state: 0x04,
+  held: 0x08,
+  late: 0x10,
+  recovered: 0x20,
+} as const
+
+export type LinkRole = 'gateway' | 'node'
+
+interface RecordSpec {
+  name: string
+  from: LinkRole | 'both'
+  /** Session records carry a session and a term, link records neither. */
+  session: boolean
+  minBodyBytes: number
+  maxBodyBytes: number
+}
+
+const jsonBytes = 64 * 1024
+const reasonBytes = 123
+/** Room for a state or a message at any configured limit; the limits themselves are checked by the receiver. */
+const payloadBytes = defaultLimits.linkMessageBytes
+
+const specs: (RecordSpec | undefined)[] = []
+function specify(
+  type: number,
+  name: string,
+  from: RecordSpec['from'],
+  minBodyBytes: number,
+  maxBodyBytes = minBodyBytes,
+) {
+  specs[type] = { name, from, session: type >= 0x10, minBodyBytes, maxBodyBytes }
+}
+specify(RecordType.hello, 'HELLO', 'node', 2, jsonBytes)
+specify(RecordType.welcome, 'WELCOME', 'gateway', 2, jsonBytes)
+specify(RecordType.ping, 'PING', 'both', 4)
+specify(RecordType.pong, 'PONG', 'both', 4)
+specify(RecordType.report, 'REPORT', 'node', 2, jsonBytes)
+specify(RecordType.drain, 'DRAIN', 'node', 0)
+specify(RecordType.drained, 'DRAINED', 'gateway', 0)
+specify(RecordType.open, 'OPEN', 'gateway', 16, payloadBytes)
+specify(RecordType.prepare, 'PREPARE', 'gateway', 4, payloadBytes)
+specify(RecordType.ready, 'READY', 'node', 0)
+specify(RecordType.refused, 'REFUSED', 'node', 2, jsonBytes)
+specify(RecordType.quiesce, 'QUIESCE', 'gateway', 4)
+specify(RecordType.fin, 'FIN', 'node', 4)
+specify(RecordType.activate, 'ACTIVATE', 'gateway', 12, payloadBytes)
+specify(RecordType.resume, 'RESUME', 'gateway', 4)
+specify(RecordType.release, 'RELEASE', 'gateway', 0)
+specify(RecordType.message, 'MESSAGE', 'gateway', 4, payloadBytes)
+specify(RecordType.output, 'OUTPUT', 'node', 4, payloadBytes)
+specify(RecordType.commit, 'COMMIT', 'node', 4, payloadBytes)
+specify(RecordType.credit, 'CREDIT', 'gateway', 4)
+specify(RecordType.close, 'CLOSE', 'both', 2, 2 + reasonBytes)
+specify(RecordType.closed, 'CLOSED', 'node', 0)
+
+export function recordName(type: number): string {
+  return specs[type]?.name ?? `0x${type.toString(16).padStart(2, '0')}`
+}
+
+/** What a record holds, as offsets into the batch it came in: nothing is copied. */
+export type RecordVisitor = (
+  type: number,
+  flags: number,
+  session: number,
+  term: number,
+  batch: Buffer,
+  bodyStart: number,
+  bodyEnd: number,
+) => void
+
+/**
+ * Visits each record of one link message, in order.
+ * Throws RECORD_INVALID at the first one that the protocol forbids; those before it have been visited.
+ */
+export function visitRecords(batch: Buffer, from: LinkRole, visit: RecordVisitor): void {
+  const end = batch.length
+  let offset = 0
+  while (offset < end) {
+    if (end - offset < recordHeaderBytes)
+      throw invalid(`a record header needs ${recordHeaderBytes} bytes, ${end - offset} are left`)
+    const length = readU32(batch, offset)
+    const next = offset + 4 + length
+    if (length < recordHeaderBytes - 4 || next > end)
+      throw invalid(`length ${length} does not fit the message`)
+    const type = batch[offset + 4]!
+    const session = readU32(batch, offset + 6)
+    const spec = specs[type]
+    const bodyBytes = length - (recordHeaderBytes - 4)
+    if (spec === undefined) throw invalid(`unknown record type ${recordName(type)}`)
+    if (spec.from !== from && spec.from !== 'both') throw invalid(`${spec.name} does not come from a ${from}`)
+    if (bodyBytes < spec.minBodyBytes || bodyBytes > spec.maxBodyBytes) {
+      throw invalid(
+        `${spec.name} has a body of ${bodyBytes} bytes, allowed are ${spec.minBodyBytes} to ${spec.maxBodyBytes}`,
+      )
+    }
+    if (spec.session !== session > 0) throw invalid(`${spec.name} with session ${session}`)
+    visit(
+      type,
+      batch[offset + 5]!,
+      session,
+      readU32(batch, offset + 10),
+      batch,
+      offset + recordHeaderBytes,
+      next,
+    )
+    offset = next
+  }
+}
+
+/** Writes a record header; the caller writes the body behind it. */
+export function writeRecordHeader(
+  target: Buffer,
+  offset: number,
+  bodyBytes: number,
+  type: number,
+  flags: number,
+  session: number,
+  term: number,
+): void {
+  writeU32(target, offset, bodyBytes + recordHeaderBytes - 4)
+  target[offset + 4] = type
+  target[offset + 5] = flags
+  writeU32(target, offset + 6, session)
+  writeU32(target, offset + 10, term)
+}
+
+// Buffer's readUInt32LE and writeUInt32LE check their arguments at every call; on the path of each message
+// that is measurable, and the bounds are known here.
+export function readU32(source: Buffer, offset: number): number {
+  return (
+    (source[offset]! |
+      (source[offset + 1]! << 8) |
+      (source[offset + 2]! << 16) |
+      (source[offset + 3]! << 24)) >>>
+    0
+  )
+}
+
+export function writeU32(target: Buffer, offset: number, value: number): void {
+  target[offset] = value
+  target[offset + 1] = value >>> 8
+  target[offset + 2] = value >>> 16
+  target[offset + 3] = value >>> 24
+}
+
+export interface Hello {
+  protocol: number
+  id: string
+  instance: string
+  pool: string
+  weight: number
+  maxSessions: number | null
+  host: string
+  pid: number
+  version: string
+}
+
+export interface Welcome {
+  protocol: number
+  gateway: string
+  limits: { messageBytes: number; stateBytes: number; clientBufferBytes: number }
+  heartbeatMs: number
+  suspectMs: number
+  downMs: number
+}
+
+export interface Report {
+  sessions: number
+  eventLoopLagMs: number
+}
+
+export interface Refusal {
+  code: 'FULL' | 'DRAINING' | 'STALE'
+  message: string
+}
+
+/** What the node learns of a session's client. */
+export interface SessionMeta {
+  id: string
+  transport: 'websocket' | 'sse'
+  /** IP address of the client. */
+  address: string
+  path: string
+  /** Raw query string without `?`. */
+  query: string
+  /** Names in lower case; repeated headers joined by `, `. */
+  headers: Record<string, string>
+  /** '' when none was selected. */
+  subprotocol: string
+}
+
+const namePattern = /^[A-Za-z0-9._:-]{1,64}$/
+const maxWeight = 1_000_000
+
+/** Throws RECORD_INVALID naming the field and the allowed values. */
+export function parseHello(body: Buffer): Hello {
+  const value = parseJsonObject(body, 'HELLO')
+  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version } = value
+  if (typeof protocol !== 'number') throw invalid('HELLO.protocol must be a number')
+  if (!isName(id)) throw invalid('HELLO.id must be 1 to 64 of A-Z a-z 0-9 . _ : -')
+  if (!isName(instance) || instance.length < 8)
+    throw invalid('HELLO.instance must be 8 to 64 of A-Z a-z 0-9 . _ : -')
+  if (!isName(pool)) throw invalid('HELLO.pool must be 1 to 64 of A-Z a-z 0-9 . _ : -')
+  if (!isWeight(weight)) throw invalid(`HELLO.weight must be above 0, at most ${maxWeight}`)
+  if (maxSessions !== null && !isCount(maxSessions, 1))
+    throw invalid('HELLO.maxSessions must be null or a whole number from 1')
+  if (typeof host !== 'string' || host.length > 255)
+    throw invalid('HELLO.host must be a string of at most 255 characters')
+  if (!isCount(pid, 0)) throw invalid('HELLO.pid must be a whole number')
+  if (typeof version !== 'string' || version.length > 64)
+    throw invalid('HELLO.version must be a string of at most 64 characters')
+  return { protocol, id, instance, pool, weight, maxSessions, host, pid, version }
+}
+
+export function parseReport(body: Buffer): Report {
+  const { sessions, eventLoopLagMs } = parseJsonObject(body, 'REPORT')
+  if (!isCount(sessions, 0)) throw invalid('REPORT.sessions must be a whole number')
+  if (typeof eventLoopLagMs !== 'number' || !(eventLoopLagMs >= 0))
+    throw invalid('REPORT.eventLoopLagMs must be 0 or more')
+  return { sessions, eventLoopLagMs }
+}
+
+export function parseWelcome(body: Buffer): Welcome {
+  const value = parseJsonObject(body, 'WELCOME')
+  const limits = value['limits'] as Welcome['limits'] | undefined
+  const numbers = [
+    value['protocol'],
+    value['heartbeatMs'],
+    value['suspectMs'],
+    value['downMs'],
+    limits?.messageBytes,
+    limits?.stateBytes,
+    limits?.clientBufferBytes,
+  ]
+  if (typeof value['gateway'] !== 'string' || !numbers.every((n) => isCount(n, 1)))
+    throw invalid('WELCOME lacks a field')
+  return value as unknown as Welcome
+}
+
+export function parseRefusal(body: Buffer): Refusal {
+  const { code, message } = parseJsonObject(body, 'REFUSED')
+  if (code !== 'FULL' && code !== 'DRAINING' && code !== 'STALE')
+    throw invalid('REFUSED.code must be FULL, DRAINING or STALE')
+  return { code, message: String(message ?? '') }
+}
+
+export function isWeight(value: unknown): value is number {
+  return typeof value === 'number' && value > 0 && value <= maxWeight
+}
+
+function isName(value: unknown): value is string {
+  return typeof value === 'string' && namePattern.test(value)
+}
+
+function isCount(value: unknown, min: number): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= min
+}
+
+function parseJsonObject(body: Buffer, name: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(body.toString('utf8'))
+  } catch {
+    throw invalid(`${name} is not JSON`)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw invalid(`${name} must be a JSON object`)
+  return value as Record<string, unknown>
+}
+
+function invalid(message: string): EvenkeelError {
+  return new EvenkeelError('RECORD_INVALID', message)
+}

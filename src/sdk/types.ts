@@ -1,0 +1,101 @@
+import type { SessionMeta } from '../protocol/link-records.ts'
+
+export type { SessionMeta }
+
+/** JSON value; at most 64 KiB as text. */
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
+
+/**
+ * `stream`: outputs leave as they are made. If the node dies before the message's commit, the message is delivered again
+ * (marked `redelivered`) and outputs of the first attempt may have been seen.
+ * `atomic`: outputs of a message leave with its commit, together with the state, or not at all.
+ */
+export type Delivery = 'stream' | 'atomic'
+
+export interface NodeOptions {
+  /** Unique among the live nodes: 1 to 64 of `A–Z a–z 0–9 . _ : -`. */
+  id: string
+  /** Nodes that do the same job. Default `default`. */
+  pool?: string
+  /** Share of the sessions relative to the other nodes of the pool: above 0, at most 1,000,000. Default 1. */
+  weight?: number
+  /** The node refuses more sessions than this. Default: no limit. */
+  maxSessions?: number
+  /** Internal listeners of the gateways, such as `ws://127.0.0.1:8081`. The node links to every one of them. */
+  gateways: string[]
+  /** The gateways' EVENKEEL_NODE_TOKEN. Default: the environment variable of this name. */
+  token?: string
+  /** Default `stream`. */
+  delivery?: Delivery
+  /** The application's version, shown to operators. Default ''. */
+  version?: string
+  /** Drain and exit on SIGTERM. Default true. */
+  drainOnSigterm?: boolean
+  /** Where warnings and errors go. Default: `console`. */
+  logger?: Logger
+}
+
+export interface Logger {
+  info(message: string): void
+  warn(message: string): void
+  error(message: string): void
+}
+
+export interface MessageContext {
+  /** The message was given to a node before, which may have handled it in part: make outside effects idempotent. */
+  readonly redelivered: boolean
+  /** Number of the message in its session, from 1; stays with it when it is delivered again. */
+  readonly seq: number
+}
+
+export interface CloseReason {
+  /** WebSocket close code; 1006 when the client vanished. */
+  readonly code: number
+  readonly reason: string
+  /**
+   * `client`: the client left. `node`: `session.close()`, or a handler failed. `migrated`: the session goes on at another node, so stop
+   * timers and save what should travel in `session.state`. `link-lost`: the gateway is not reachable; the session goes on elsewhere from its last commit.
+   */
+  readonly cause: 'client' | 'node' | 'migrated' | 'link-lost'
+}
+
+/**
+ * All handlers may be async. For one session they run one at a time, in order.
+ * A `message` handler that throws closes the session with 1011.
+ */
+export interface SessionHandlers<State extends Json = Json> {
+  /** The session is here: new, or (`session.recovered`) continued from another node or after a migration that was called off. */
+  open?(session: Session<State>): void | Promise<void>
+  /** Committed when it settles. */
+  message?(session: Session<State>, data: string | Uint8Array, context: MessageContext): void | Promise<void>
+  close?(session: Session<State>, reason: CloseReason): void | Promise<void>
+}
+
+export interface Session<State extends Json = Json> {
+  /** The same for the whole life of the session, on every node. */
+  readonly id: string
+  /** What is known of the client. */
+  readonly meta: SessionMeta
+  /** Grows at every migration and recovery. */
+  readonly term: number
+  /** The session existed before it came to this node. */
+  readonly recovered: boolean
+  /** False once the session has left this node. */
+  readonly open: boolean
+  /**
+   * Saved at the gateway with the commit of the message being handled (outside a handler: at once) and there again after a
+   * migration or a crash. Assign, do not mutate. Throws TOO_LARGE above 64 KiB of JSON, BAD_REQUEST for what is not JSON.
+   * Assigning after the session has left has no effect.
+   */
+  state: State | undefined
+  /**
+   * Sends a message to the client. Returns false above the high-water mark (or when the session is gone): then await `drained()`.
+   * What is sent nevertheless is queued up to 1 MiB; past that the session is closed with 4008.
+   * Throws TOO_LARGE above the message limit (1 MiB).
+   */
+  send(data: string | Uint8Array): boolean
+  /** Resolves when more may be sent, or when the session is gone. */
+  drained(): Promise<void>
+  /** Closes the client's connection; default 1000. Throws BAD_REQUEST for a code that may not be sent. */
+  close(code?: number, reason?: string): void
+}
