@@ -1,5 +1,4 @@
 import { Inbox } from '../core/session/inbox.ts'
-import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { RecordFlag, RecordType } from '../protocol/link-records.ts'

@@ -259,17 +259,17 @@ export function parseReport(body: Buffer): Report {
 
 export function parseWelcome(body: Buffer): Welcome {
   const value = parseJsonObject(body, 'WELCOME')
-  const limits = value['limits'] as Welcome['limits'] | undefined
+  const limits = value.limits as Welcome['limits'] | undefined
   const numbers = [
-    value['protocol'],
-    value['heartbeatMs'],
-    value['suspectMs'],
-    value['downMs'],
+    value.protocol,
+    value.heartbeatMs,
+    value.suspectMs,
+    value.downMs,
     limits?.messageBytes,
     limits?.stateBytes,
     limits?.clientBufferBytes,
   ]
-  if (typeof value['gateway'] !== 'string' || !numbers.every((n) => isCount(n, 1)))
+  if (typeof value.gateway !== 'string' || !numbers.every((n) => isCount(n, 1)))
     throw invalid('WELCOME lacks a field')
   return value as unknown as Welcome
 }

@@ -16,7 +16,7 @@ import {
   type Welcome,
 } from '../protocol/link-records.ts'
 import { SessionTable } from './session-table.ts'
-import type { Json, Logger, NodeOptions, SessionHandlers } from './types.ts'
+import type { Json, NodeOptions, SessionHandlers } from './types.ts'
 
 /** A gateway may be silent this many times longer than a node: only it can re-assign, so leaving early helps nobody. */
 const gatewayPatience = 5
@@ -66,7 +66,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       drainOnSigterm: true,
       logger: console,
       ...options,
-      token: options.token ?? (process.env['EVENKEEL_NODE_TOKEN'] || undefined),
+      token: options.token ?? (process.env.EVENKEEL_NODE_TOKEN || undefined),
     }
   }
 
