@@ -124,6 +124,7 @@ export class WebSocketEdge {
     const { gateway, pool, allowedOrigins } = this.options
     checkNoBody(request)
     checkOrigin(request, allowedOrigins)
+    checkVersion(request)
     checkSubprotocols(request)
     if (!gateway.canAssign(pool)) {
       const gone = () => {}
@@ -200,6 +201,13 @@ function edgeListener<A extends unknown[]>(
 }
 
 function ignore(): void {}
+
+/** `ws` would take the drafts of version 8 as well. */
+function checkVersion(request: IncomingMessage): void {
+  if (request.headers['sec-websocket-version'] !== '13') {
+    throw new EvenkeelError('BAD_REQUEST', 'Sec-WebSocket-Version must be 13')
+  }
+}
 
 function checkSubprotocols(request: IncomingMessage): void {
   const offered = request.headers['sec-websocket-protocol'] ?? ''

@@ -189,6 +189,7 @@ export class Move {
 
   start(): void {
     this.session.move = this
+    this.from.outgoing++
     this.to.incoming.add(this)
     this.session.prepare(this.to, this.attempt)
   }
@@ -205,6 +206,7 @@ export class Move {
     const over = step.phase === 'moved' || step.phase === 'stayed'
     if (over) {
       this.session.move = null
+      this.from.outgoing--
       this.to.incoming.delete(this)
     }
     const held = this.session.inbox.last - this.session.inbox.sent

@@ -19,6 +19,8 @@ export class NodeEntry implements Candidate {
   health: LinkHealth = 'healthy'
   /** Moves that bring sessions here. */
   readonly incoming = new Set<Move>()
+  /** Moves that take sessions away. */
+  outgoing = 0
   /** The node refused a session; it gets none until it reports again. */
   refusing = false
   report: Report | null = null
@@ -35,8 +37,9 @@ export class NodeEntry implements Candidate {
     this.weight = weight
   }
 
+  /** A session that is moving counts where it goes, not twice. */
   get sessions(): number {
-    return this.assigned.size
+    return this.assigned.size - this.outgoing
   }
 
   get pending(): number {
