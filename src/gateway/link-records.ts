@@ -5,6 +5,9 @@ import type { Gateway } from './gateway.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { Session } from './session.ts'
 
+/** For how long a node that was declared down and speaks again is listened to before it is told. */
+const lateFramesMs = 250
+
 /** What the gateway does with each record of a node (PROTOCOL.md §1.3, §1.4). */
 export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
   return {
@@ -38,7 +41,11 @@ export function zombieHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers 
     batchEnd() {
       if (told) return
       told = true
-      node.link.close(LinkCloseCode.declaredDown, 'declared down; the sessions live elsewhere')
+      // What it wrote before it was stopped arrives in several reads; all of it is counted.
+      setTimeout(
+        () => node.link.close(LinkCloseCode.declaredDown, 'declared down; the sessions live elsewhere'),
+        lateFramesMs,
+      )
     },
     close() {},
   }

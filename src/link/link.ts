@@ -42,6 +42,9 @@ export interface LinkOptions {
 const earlyFlushBytes = 64 * 1024
 const slabBytes = 256 * 1024
 
+/** For the peer to read the close frame. */
+const closeGraceMs = 1_000
+
 const ignore = () => {}
 
 /**
@@ -72,6 +75,7 @@ export class Link {
 
   /** A binary message arrived. */
   receive(batch: Buffer): void {
+    if (this.closed) return
     this.lastHeardAt = this.options.now()
     try {
       visitRecords(batch, this.sendsFrom, this.visit)
@@ -90,10 +94,16 @@ export class Link {
     this.handlers.close(code, reason)
   }
 
-  /** Sends what is waiting and closes. The close handler runs once the socket is closed. */
+  /**
+   * Sends what is waiting and closes. The link is over at once: a peer that breaks the protocol need not answer
+   * the close frame either.
+   */
   close(code: number, reason: string): void {
+    if (this.closed) return
     this.flush()
     this.socket.close(code, reason.slice(0, 120))
+    setTimeout(() => this.socket.terminate(), closeGraceMs).unref()
+    this.socketClosed(code, reason)
   }
 
   terminate(): void {

@@ -234,7 +234,6 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       const times = { suspectMs: welcome.suspectMs, downMs: welcome.downMs * gatewayPatience }
       if (judgeSilence(now() - link.lastHeardAt, times) === 'down') {
         link.close(LinkCloseCode.silent, 'gateway silent')
-        link.terminate()
         continue
       }
       link.ping()

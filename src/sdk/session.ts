@@ -287,7 +287,7 @@ export class NodeSession implements Session {
     this.busy = false
     if (!this.open) return
     this.settled = seq
-    if (this.host.atomic) this.flushHeld()
+    this.flushHeld()
     this.commit()
   }
 
@@ -316,8 +316,9 @@ export class NodeSession implements Session {
     const settled = () => {
       this.busy = false
       if (!this.open) return
-      if (this.host.atomic) this.flushHeld()
-      if (this.stateChanged || this.held.length > 0) this.commit()
+      const due = this.stateChanged || this.held.length > 0
+      this.flushHeld()
+      if (due) this.commit()
     }
     try {
       const result = hook()

@@ -14,7 +14,7 @@ async function openStream(gateway: TestGateway) {
   const events = readEvents(response)
   const first = (await events.next()).value!
   const { session, token } = JSON.parse(first.data) as { session: string; token: string }
-  const post = (body: BodyInit, headers: Record<string, string> = {}) =>
+  const post = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
     fetch(`${gateway.httpUrl}/sse/${session}`, {
       method: 'POST',
       body,
