@@ -49,10 +49,15 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     })
   })
   server.on('upgrade', (request, socket: Duplex, head) => {
-    upgrade(request, socket as Socket, head).catch((error) => {
-      if (!(error instanceof EvenkeelError)) options.onError(error)
-      refuse(socket, error)
-    })
+    // Node has taken its own listener away; without one a reset by the peer would end the process.
+    socket.on('error', destroy)
+    upgrade(request, socket as Socket, head).then(
+      () => socket.off('error', destroy),
+      (error) => {
+        if (!(error instanceof EvenkeelError)) options.onError(error)
+        refuse(socket, error)
+      },
+    )
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     if (!socket.writable) return
@@ -119,6 +124,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   }
 }
 
+function destroy(this: Duplex): void {
+  this.destroy()
+}
+
 function allow(request: IncomingMessage, method: string): void {
   if (request.method !== method) throw new EvenkeelError('METHOD_NOT_ALLOWED', `use ${method}`)
 }
@@ -166,6 +175,5 @@ function refuse(socket: Duplex, error: unknown): void {
     'content-length': String(Buffer.byteLength(body)),
   }
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-  socket.on('error', () => {})
   socket.end(`HTTP/1.1 ${problem.status} ${problem.title}\r\n${lines.join('')}\r\n${body}`)
 }

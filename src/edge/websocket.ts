@@ -126,13 +126,8 @@ export class WebSocketEdge {
     checkOrigin(request, allowedOrigins)
     checkVersion(request)
     checkSubprotocols(request)
-    if (!gateway.canAssign(pool)) {
-      const gone = () => {}
-      socket.on('error', gone)
-      await gateway.waitForNode(pool)
-      socket.off('error', gone)
-      if (socket.destroyed) return
-    }
+    if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
+    if (socket.destroyed) return
     this.server.handleUpgrade(request, socket, head, (ws) =>
       this.connected(ws as ClientSocket, socket, request),
     )

@@ -26,7 +26,8 @@ export class Drain implements MoveSource {
   readonly operation: OperationRecord
   private readonly context: DrainContext
   private readonly deadlineAt: number
-  private readonly ratePerSecond: number
+  /** null: the gateway's budget. 0: none. */
+  private readonly ratePerSecond: number | null
   private readonly startedAt: number
   private started = 0
   private readonly retryAt = new Map<Session, number>()
@@ -36,7 +37,7 @@ export class Drain implements MoveSource {
     operation: OperationRecord,
     context: DrainContext,
     deadlineMs: number,
-    ratePerSecond: number,
+    ratePerSecond: number | null,
   ) {
     this.node = node
     this.operation = operation
@@ -52,9 +53,13 @@ export class Drain implements MoveSource {
     this.check()
   }
 
+  get ownBudget(): boolean {
+    return this.ratePerSecond !== null
+  }
+
   next(): { session: Session; target: NodeEntry } | null {
     const now = this.context.now()
-    if (this.ratePerSecond > 0 && this.started >= ((now - this.startedAt) / 1000) * this.ratePerSecond)
+    if (this.ratePerSecond && this.started >= ((now - this.startedAt) / 1000) * this.ratePerSecond)
       return null
     for (const session of this.node.assigned) {
       // A session that is closing leaves by itself.

@@ -177,7 +177,7 @@ export class Gateway {
 
   /** A node asks to be drained before it leaves. */
   nodeLeaves(node: NodeEntry): void {
-    if (node.state === 'active') this.startDrain(node, this.limits.drainDeadlineMs, 0)
+    if (node.state === 'active') this.startDrain(node, this.limits.drainDeadlineMs, null)
     else if (node.state === 'drained') node.link.put(RecordType.drained, 0, 0, 0)
   }
 
@@ -211,7 +211,7 @@ export class Gateway {
 
   // For operators.
 
-  startDrain(node: NodeEntry, deadlineMs: number, ratePerSecond: number) {
+  startDrain(node: NodeEntry, deadlineMs: number, ratePerSecond: number | null) {
     const known = this.drains.get(node)
     if (known !== undefined) return known.operation
     const operation = this.operations.start('drain', node.id, node.assigned.size)
@@ -255,6 +255,7 @@ export class Gateway {
     const operation = this.operations.start('migrate', session.id, 1)
     this.migrator.start(session, target, {
       reason: 'operator',
+      ownBudget: true,
       next: () => null,
       result: (result) => {
         operation.add(result)

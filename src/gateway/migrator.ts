@@ -26,6 +26,8 @@ export interface MoveResult {
 /** Something that wants sessions moved: asked for the next one whenever there is room. */
 export interface MoveSource {
   readonly reason: MigrationReason
+  /** The source paces itself; the gateway's budget does not apply. */
+  readonly ownBudget: boolean
   next(): { session: Session; target: NodeEntry } | null
   result(result: MoveResult): void
 }
@@ -107,12 +109,10 @@ export class Migrator {
     this.pumping = true
     this.refill()
     for (const source of this.sources) {
-      while (this.moves.size < this.options.window && this.takeBudget()) {
+      while (this.moves.size < this.options.window && (source.ownBudget || this.hasBudget)) {
         const next = source.next()
-        if (next === null) {
-          this.budget++
-          break
-        }
+        if (next === null) break
+        if (!source.ownBudget) this.budget--
         this.start(next.session, next.target, source)
       }
     }
@@ -127,11 +127,8 @@ export class Migrator {
     if (this.moves.size <= this.options.window / 2) this.pump()
   }
 
-  private takeBudget(): boolean {
-    if (this.options.movesPerSecond === 0) return true
-    if (this.budget < 1) return false
-    this.budget--
-    return true
+  private get hasBudget(): boolean {
+    return this.options.movesPerSecond === 0 || this.budget >= 1
   }
 
   private refill(): void {

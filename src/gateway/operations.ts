@@ -26,6 +26,7 @@ export class OperationRecord {
       total,
       moved: 0,
       failed: 0,
+      outcomes: {},
       pauseMs: null,
       startedAt: Date.now(),
       endedAt: null,
@@ -57,6 +58,8 @@ export class OperationRecord {
   add(result: MoveResult): void {
     if (result.moved) this.operation.moved++
     else this.operation.failed++
+    const { outcomes } = this.operation
+    outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1
     if (result.moved && result.pauseMs !== null) this.pausesMs.push(result.pauseMs)
   }
 
@@ -70,7 +73,7 @@ export class OperationRecord {
   view(): Operation {
     const sorted = this.pausesMs.toSorted((a, b) => a - b)
     const pauseMs = sorted.length === 0 ? null : { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) }
-    return { ...this.operation, pauseMs }
+    return { ...this.operation, outcomes: { ...this.operation.outcomes }, pauseMs }
   }
 }
 

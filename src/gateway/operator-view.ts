@@ -59,7 +59,7 @@ export class OperatorView implements Operator {
   drain(id: string, options: DrainOptions = {}): Operation {
     const node = this.findLiveNode(id)
     const deadlineMs = options.deadlineMs ?? this.gateway.limits.drainDeadlineMs
-    return this.gateway.startDrain(node, deadlineMs, options.ratePerSecond ?? 0).view()
+    return this.gateway.startDrain(node, deadlineMs, options.ratePerSecond ?? null).view()
   }
 
   activate(id: string): NodeView {
@@ -181,6 +181,7 @@ export class OperatorView implements Operator {
       state: node.state,
       health: node.health,
       sessions: node.assigned.size,
+      sessionsByTransport: byTransport(node),
       reportedSessions: node.report?.sessions ?? node.assigned.size,
       maxSessions: node.maxSessions,
       share: sessions === 0 ? 0 : node.assigned.size / sessions,
@@ -193,6 +194,12 @@ export class OperatorView implements Operator {
       version: node.hello.version,
     }
   }
+}
+
+function byTransport(node: NodeEntry): NodeView['sessionsByTransport'] {
+  const counts = { websocket: 0, sse: 0 }
+  for (const { transport } of node.assigned) counts[transport]++
+  return counts
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {

@@ -45,6 +45,7 @@ export interface NodeView {
   health: NodeHealth
   /** Sessions assigned to the node by this gateway. */
   sessions: number
+  sessionsByTransport: Record<SessionView['transport'], number>
   /** What the node itself counts over all gateways. */
   reportedSessions: number
   maxSessions: number | null
@@ -84,7 +85,9 @@ export interface SessionQuery {
 }
 
 export interface DrainOptions {
+  /** Default: the limit `drainDeadlineMs`. */
   deadlineMs?: number
+  /** Moves started per second, in place of the gateway's budget; 0: as fast as it goes. */
   ratePerSecond?: number
 }
 
@@ -114,6 +117,8 @@ export interface Operation {
   total: number
   moved: number
   failed: number
+  /** How the moves ended, by outcome; `failed` is all but `moved` and `source-lost`. */
+  outcomes: Partial<Record<MigrationOutcome, number>>
   pauseMs: { p50: number; p99: number } | null
   startedAt: number
   endedAt: number | null
@@ -131,7 +136,7 @@ export type MigrationOutcome =
   | 'session-closed'
   | 'cancelled'
 
-/** Monotonic totals since the gateway started. */
+/** Totals since the gateway started; `connections` are those open now. */
 export interface Counters {
   connections: { websocket: number; sse: number }
   messagesIn: number

@@ -26,6 +26,7 @@ export function planFor(
 /** Carries out one plan. A move that fails is not tried again: the next round plans anew from what is then. */
 export class RebalanceRound implements MoveSource {
   readonly reason = 'rebalance'
+  readonly ownBudget = false
   readonly pool: string
   readonly operation: OperationRecord
   private readonly context: RebalanceContext

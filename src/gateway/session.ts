@@ -1,4 +1,5 @@
 import { Inbox } from '../core/session/inbox.ts'
+import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { RecordFlag, RecordType } from '../protocol/link-records.ts'
@@ -173,6 +174,7 @@ export class Session {
 
   closedByNode(code: number, reason: string): void {
     this.deliverHeld()
+    if (code === CloseCode.slowConsumer) this.host.counters.slowConsumersClosed++
     this.connection?.close(code, reason)
     this.end()
   }

@@ -1,0 +1,127 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { z } from 'zod'
+import type { Operator, RebalanceResult } from '../gateway/operator.ts'
+import type { EventStreams } from './event-stream.ts'
+import { createRouter, route } from './router.ts'
+
+export const apiPrefix = '/api/v1'
+
+const dayMs = 24 * 60 * 60 * 1000
+const idText = z.string().min(1).max(255)
+const noKeys = z.strictObject({})
+
+const weightBody = z.strictObject({ weight: z.number().positive().max(1e6) })
+const drainBody = z.strictObject({
+  deadlineMs: z.int().min(1).max(dayMs).exactOptional(),
+  /** 0: as fast as it goes. */
+  ratePerSecond: z.int().min(0).max(1e6).exactOptional(),
+})
+const rebalanceBody = z.strictObject({ pool: idText.exactOptional(), dryRun: z.boolean().exactOptional() })
+const migrateBody = z.strictObject({ to: idText })
+const sessionsQuery = z.strictObject({
+  node: idText.exactOptional(),
+  cursor: z.string().min(1).max(1024).exactOptional(),
+  limit: z.int().min(1).max(1000).exactOptional(),
+})
+
+/** Everything under `/api/v1`. Who may call is decided before. */
+export function createApi(options: {
+  operator: Operator
+  events: EventStreams
+  onError(error: unknown, request: IncomingMessage): void
+}): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
+  const { operator, events, onError } = options
+  const routes = [...nodeRoutes(operator), ...sessionRoutes(operator), ...operationRoutes(operator, events)]
+  return createRouter({ prefix: apiPrefix, routes, onError })
+}
+
+function nodeRoutes(operator: Operator) {
+  return [
+    route({ method: 'GET', path: '/nodes', handle: () => ok(operator.nodes()) }),
+    route({ method: 'GET', path: '/nodes/:id', handle: ({ params: [id = ''] }) => ok(operator.node(id)) }),
+    route({
+      method: 'PATCH',
+      path: '/nodes/:id',
+      body: weightBody,
+      handle: ({ params: [id = ''], body }) => ok(operator.setWeight(id, body.weight)),
+    }),
+    route({
+      method: 'POST',
+      path: '/nodes/:id/drain',
+      body: drainBody,
+      handle: ({ params: [id = ''], body }) => ({ status: 202, body: operator.drain(id, body) }),
+    }),
+    route({
+      method: 'POST',
+      path: '/nodes/:id/activate',
+      body: noKeys,
+      handle: ({ params: [id = ''] }) => ok(operator.activate(id)),
+    }),
+  ]
+}
+
+function sessionRoutes(operator: Operator) {
+  return [
+    route({
+      method: 'GET',
+      path: '/sessions',
+      query: sessionsQuery,
+      handle: ({ query }) => ok(operator.sessions(query)),
+    }),
+    route({
+      method: 'GET',
+      path: '/sessions/:id',
+      handle: ({ params: [id = ''] }) => ok(operator.session(id)),
+    }),
+    route({
+      method: 'POST',
+      path: '/sessions/:id/migrate',
+      body: migrateBody,
+      handle: ({ params: [id = ''], body }) => ({ status: 202, body: operator.migrate(id, body.to) }),
+    }),
+    route({
+      method: 'DELETE',
+      path: '/sessions/:id',
+      handle: ({ params: [id = ''] }) => {
+        operator.closeSession(id)
+        return { status: 204 }
+      },
+    }),
+  ]
+}
+
+function operationRoutes(operator: Operator, events: EventStreams) {
+  return [
+    route({
+      method: 'POST',
+      path: '/rebalance',
+      body: rebalanceBody,
+      handle: ({ body }) => ok(rebalanceAnswer(operator.rebalance(body))),
+    }),
+    route({ method: 'GET', path: '/operations', handle: () => ok(operator.operations()) }),
+    route({
+      method: 'GET',
+      path: '/operations/:id',
+      handle: ({ params: [id = ''] }) => ok(operator.operation(id)),
+    }),
+    route({
+      method: 'GET',
+      path: '/events',
+      handle: ({ request, response }) => {
+        if (request.method === 'HEAD') response.writeHead(200, { 'content-type': 'text/event-stream' }).end()
+        else events.open(response)
+        return null
+      },
+    }),
+  ]
+}
+
+/** Callers with one pool, which are nearly all, get its plan without a wrapper. */
+function rebalanceAnswer(plans: RebalanceResult[]): RebalanceResult | { plans: RebalanceResult[] } {
+  const [first] = plans
+  return first !== undefined && plans.length === 1 ? first : { plans }
+}
+
+function ok(body: unknown) {
+  return { status: 200, body }
+}

@@ -1,0 +1,203 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { NodeView, Operator } from '../gateway/operator.ts'
+
+const prefix = 'evenkeel_'
+const eventLoopResolutionMs = 10
+const pauseBucketsSeconds = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+]
+
+export interface Metrics {
+  readonly contentType: string
+  /** The Prometheus text of this moment. */
+  render(): Promise<string>
+  /** Stops listening to the operator and measuring the event loop. */
+  close(): void
+}
+
+/** Metrics of one gateway in a registry of their own, read from the operator when they are scraped. */
+export function createMetrics(operator: Operator): Metrics {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry, prefix })
+  registerNodes(registry, operator)
+  registerConnections(registry, operator)
+  registerTraffic(registry, operator)
+  const unsubscribe = registerMigrations(registry, operator)
+  const delay = registerEventLoop(registry)
+  return {
+    contentType: registry.contentType,
+    render: () => registry.metrics(),
+    close() {
+      unsubscribe()
+      delay.disable()
+      registry.clear()
+    },
+  }
+}
+
+function registerNodes(registry: Registry, operator: Operator): void {
+  const perNode = (name: string, help: string, value: (node: NodeView) => number | null) =>
+    new Gauge({
+      name: prefix + name,
+      help,
+      labelNames: ['node'],
+      registers: [registry],
+      collect() {
+        // Nodes come and go; what is gone must not stay in the answer.
+        this.reset()
+        for (const node of operator.nodes()) {
+          const current = value(node)
+          if (current !== null) this.set({ node: node.id }, current)
+        }
+      },
+    })
+
+  new Gauge({
+    name: `${prefix}sessions`,
+    help: 'Sessions that this gateway assigned to the node.',
+    labelNames: ['node', 'transport'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const node of operator.nodes()) {
+        for (const [transport, count] of Object.entries(node.sessionsByTransport))
+          this.set({ node: node.id, transport }, count)
+      }
+    },
+  })
+  perNode('node_up', '1 while the node is connected and not declared down.', (node) => (isUp(node) ? 1 : 0))
+  perNode('link_rtt_seconds', 'Last heartbeat round trip of the link to the node.', ({ linkRttMs }) =>
+    linkRttMs === null ? null : linkRttMs / 1000,
+  )
+  new Gauge({
+    name: `${prefix}imbalance_ratio`,
+    help: 'Largest relative distance of an active node from its fair share of the pool; 0 is even.',
+    labelNames: ['pool'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [pool, ratio] of imbalanceByPool(operator.nodes())) this.set({ pool }, ratio)
+    },
+  })
+}
+
+/** Largest |share − fair share| / fair share of the active nodes in each pool; 0 in a pool without sessions. */
+export function imbalanceByPool(nodes: NodeView[]): Map<string, number> {
+  const ratios = new Map<string, number>()
+  for (const [pool, members] of Map.groupBy(nodes, (node) => node.pool)) {
+    const busy = members.some((node) => node.sessions > 0)
+    const distances = members
+      .filter((node) => node.state === 'active' && node.fairShare > 0)
+      .map((node) => Math.abs(node.share - node.fairShare) / node.fairShare)
+    ratios.set(pool, busy ? Math.max(0, ...distances) : 0)
+  }
+  return ratios
+}
+
+function isUp(node: NodeView): boolean {
+  return node.state !== 'down' && node.health !== 'down'
+}
+
+function registerConnections(registry: Registry, operator: Operator): void {
+  new Gauge({
+    name: `${prefix}connections`,
+    help: 'Client connections that are open now.',
+    labelNames: ['transport'],
+    registers: [registry],
+    collect() {
+      for (const [transport, count] of Object.entries(operator.counters.connections))
+        this.set({ transport }, count)
+    },
+  })
+}
+
+function registerTraffic(registry: Registry, operator: Operator): void {
+  const total = (name: string, help: string, value: () => number) =>
+    new Counter({
+      name: prefix + name,
+      help,
+      registers: [registry],
+      collect() {
+        this.reset()
+        this.inc(value())
+      },
+    })
+  const labelled = (name: string, help: string, label: string, values: () => Record<string, number>) =>
+    new Counter({
+      name: prefix + name,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      collect() {
+        this.reset()
+        for (const [key, value] of Object.entries(values())) this.inc({ [label]: key }, value)
+      },
+    })
+
+  labelled('messages_total', 'Messages from clients (in) and to clients (out).', 'direction', () => ({
+    in: operator.counters.messagesIn,
+    out: operator.counters.messagesOut,
+  }))
+  total('messages_lost_total', 'Messages known to be lost.', () => operator.counters.messagesLost)
+  total(
+    'messages_duplicated_total',
+    'Messages known to be delivered twice.',
+    () => operator.counters.messagesDuplicated,
+  )
+  total(
+    'messages_redelivered_total',
+    'Uncommitted messages delivered to a node again.',
+    () => operator.counters.messagesRedelivered,
+  )
+  total(
+    'stale_frames_dropped_total',
+    'Frames of an older term that were dropped.',
+    () => operator.counters.staleFramesDropped,
+  )
+  total(
+    'backpressure_pauses_total',
+    'Times that a slow reader paused its sender.',
+    () => operator.counters.backpressurePauses,
+  )
+  labelled('slow_consumers_total', 'Slow clients, by what was done about them.', 'action', () => ({
+    close: operator.counters.slowConsumersClosed,
+  }))
+}
+
+function registerMigrations(registry: Registry, operator: Operator): () => void {
+  const migrations = new Counter({
+    name: `${prefix}migrations_total`,
+    help: 'Migrations that ended, by reason and outcome.',
+    labelNames: ['reason', 'outcome'],
+    registers: [registry],
+  })
+  const pauses = new Histogram({
+    name: `${prefix}migration_pause_seconds`,
+    help: "Time for which a migration held a client's messages, from quiesce to activate.",
+    buckets: pauseBucketsSeconds,
+    registers: [registry],
+  })
+  return operator.onEvent((event) => {
+    if (event.type !== 'migration') return
+    migrations.inc({ reason: event.reason, outcome: event.outcome })
+    if (event.pauseMs !== null) pauses.observe(event.pauseMs / 1000)
+  })
+}
+
+function registerEventLoop(registry: Registry): ReturnType<typeof monitorEventLoopDelay> {
+  const delay = monitorEventLoopDelay({ resolution: eventLoopResolutionMs })
+  delay.enable()
+  new Gauge({
+    name: `${prefix}event_loop_lag_seconds`,
+    help: '99th percentile of the event-loop delay since the scrape before.',
+    registers: [registry],
+    collect() {
+      // The histogram records the time between ticks of its own timer, so the timer's period comes off.
+      const lagMs = delay.percentile(99) / 1e6 - eventLoopResolutionMs
+      this.set(Math.max(0, lagMs) / 1000)
+      delay.reset()
+    },
+  })
+  return delay
+}

@@ -1,0 +1,12 @@
+import { type PolicyName, policies } from '../core/balance/policies.ts'
+
+export type { PolicyName }
+
+/** What flags and the configuration schema both allow. Apart from the schema: `--help` must not load a schema library. */
+export const policyNames = Object.keys(policies) as PolicyName[]
+
+export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/** Timers of more milliseconds than this fire at once. */
+export const timerMsMax = 2_147_483_647

@@ -1,0 +1,53 @@
+import { type Command, Option } from 'commander'
+import { parseMilliseconds, parsePort } from '../arguments.ts'
+import { logLevels, policyNames } from '../choices.ts'
+
+interface Flags {
+  config?: string
+  port?: number
+  host?: string
+  internalPort?: number
+  internalHost?: string
+  policy?: string
+  rebalanceInterval?: number
+  logLevel?: string
+}
+
+export function addGateway(program: Command): void {
+  program
+    .command('gateway')
+    .description('run a gateway')
+    .option('--config <file>', 'configuration file, YAML or JSON (env: EVENKEEL_CONFIG)')
+    .option('--port <port>', 'public port, for clients (default: 8080)', parsePort)
+    .option('--host <address>', 'public address (default: 0.0.0.0)')
+    .option('--internal-port <port>', 'internal port, for nodes and operators (default: 8081)', parsePort)
+    .option('--internal-host <address>', 'internal address (default: 127.0.0.1)')
+    .addOption(
+      new Option(
+        '--policy <name>',
+        'how a new session finds its node (default: weighted-least-connections)',
+      ).choices(policyNames),
+    )
+    .option(
+      '--rebalance-interval <ms>',
+      '0: only on events and on request (default: 10000)',
+      parseMilliseconds,
+    )
+    .addOption(new Option('--log-level <level>', '(default: info)').choices(logLevels))
+    .action(async (flags: Flags) => {
+      const { runGateway } = await import('../run-gateway.ts')
+      await runGateway({
+        ...(flags.config === undefined ? {} : { file: flags.config }),
+        env: process.env,
+        flags: {
+          '--port': { path: ['public', 'port'], value: flags.port },
+          '--host': { path: ['public', 'host'], value: flags.host },
+          '--internal-port': { path: ['internal', 'port'], value: flags.internalPort },
+          '--internal-host': { path: ['internal', 'host'], value: flags.internalHost },
+          '--policy': { path: ['policy'], value: flags.policy },
+          '--rebalance-interval': { path: ['rebalance', 'intervalMs'], value: flags.rebalanceInterval },
+          '--log-level': { path: ['log', 'level'], value: flags.logLevel },
+        },
+      })
+    })
+}

@@ -1,0 +1,100 @@
+import { z } from 'zod'
+import { type JsonSchema, toJsonSchema } from '../admin/validation.ts'
+import { defaultLimits, type Limits } from '../protocol/limits.ts'
+import { logLevels, policyNames, timerMsMax } from './choices.ts'
+
+export type { LogLevel, PolicyName } from './choices.ts'
+
+const port = z.int().min(0).max(65_535)
+const text = z.string().min(1).max(255)
+const origin = z
+  .string()
+  .regex(/^https?:\/\/[^\s/?#@*]+$/)
+  .refine((text) => URL.canParse(text))
+  // As browsers send it: lower case, no default port.
+  .overwrite((text) => URL.parse(text)?.origin ?? text)
+  .meta({ examples: ['https://app.example.com'] })
+
+const limitsThatMayBeZero: ReadonlySet<string> = new Set(['waitForNodeMs', 'migrationsPerSecond'])
+
+function limitsShape(): Record<keyof Limits, z.ZodDefault<z.ZodInt>> {
+  const fields = Object.entries(defaultLimits).map(([name, value]) => {
+    const lowest = limitsThatMayBeZero.has(name) ? 0 : 1
+    return [name, z.int().min(lowest).max(timerMsMax).default(value)]
+  })
+  return Object.fromEntries(fields)
+}
+
+function listener(host: string, defaultPort: number, description: string) {
+  return z
+    .strictObject({
+      host: text.default(host).describe('Address to listen on.'),
+      port: port.default(defaultPort).describe('0 takes any free port.'),
+    })
+    .prefault({})
+    .describe(description)
+}
+
+/** The configuration file. Every key is optional; the defaults run a gateway on one machine. */
+export const configSchema = z.strictObject({
+  $schema: z.string().exactOptional().describe('For editors; the gateway ignores it.'),
+  public: listener('0.0.0.0', 8080, 'Where clients connect.'),
+  internal: listener('127.0.0.1', 8081, 'Links of nodes, admin API, metrics and health.'),
+  gatewayId: text.exactOptional().describe('Default: made up at start.'),
+  policy: z
+    .enum(policyNames)
+    .default('weighted-least-connections')
+    .describe('How a new session finds its node.'),
+  pool: text.default('default').describe('The pool that /ws and /sse use.'),
+  allowedOrigins: z
+    .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
+    .default('same-host')
+    .describe('Origins of the web pages that may connect; clients without an Origin always may.'),
+  rebalance: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('false: only on request.'),
+      intervalMs: z
+        .int()
+        .min(0)
+        .max(timerMsMax)
+        .default(10_000)
+        .describe('Milliseconds between rounds. 0: only on events and on request.'),
+      tolerance: z
+        .number()
+        .min(0)
+        .max(1)
+        .default(0.03)
+        .describe('Relative distance from the fair share that is left alone.'),
+      maxMovesPerRound: z.int().min(1).max(timerMsMax).exactOptional().describe('Default: no cap.'),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject(limitsShape())
+    .prefault({})
+    .describe('Bounds and time-outs; the last word of a name is its unit.'),
+  log: z.strictObject({ level: z.enum(logLevels).default('info') }).prefault({}),
+  nodeTokenFile: text.exactOptional().describe('File with the token that nodes present.'),
+  adminTokenFile: text.exactOptional().describe('File with the token that operators present.'),
+})
+
+type ConfigFile = z.output<typeof configSchema>
+
+type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> } : T
+
+/** The configuration that a gateway runs with: complete and frozen. */
+export type GatewayConfig = DeepReadonly<
+  Omit<ConfigFile, '$schema' | 'nodeTokenFile' | 'adminTokenFile' | 'limits'> & { limits: Limits }
+>
+
+/** Secrets stay outside the configuration, so that printing it never shows them. */
+export interface GatewayTokens {
+  /** null: links are accepted without a token. */
+  readonly nodeToken: string | null
+  /** null: operators are not asked for a token. */
+  readonly adminToken: string | null
+}
+
+/** JSON Schema (draft 7) of the configuration file, for editors. */
+export function configJsonSchema(): JsonSchema & { title: string } {
+  return { title: 'Evenkeel gateway configuration', ...toJsonSchema(configSchema) }
+}

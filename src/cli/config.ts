@@ -1,0 +1,167 @@
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { explain, toJsonSchema } from '../admin/validation.ts'
+import { type ConfigLeaf, configLeaves, readEnvironment } from './config-env.ts'
+import { ConfigError, type ConfigMistake } from './config-error.ts'
+import { configComplaintText, parseConfigText, type RawConfig } from './config-file.ts'
+import { configSchema, type GatewayConfig, type GatewayTokens } from './config-schema.ts'
+
+const configBytesMax = 1024 * 1024
+const tokenBytesMax = 4096
+
+export interface ConfigSources {
+  /** A YAML or JSON file; `EVENKEEL_CONFIG` names it when this does not. */
+  file?: string
+  /** The environment, usually `process.env`. */
+  env: Readonly<Record<string, string | undefined>>
+  /** Values of flags by the name of the flag, for example `{'--port': {path: ['public', 'port'], value: 80}}`. */
+  flags?: Readonly<Record<string, { path: readonly string[]; value: unknown }>>
+}
+
+export interface LoadedConfig {
+  config: GatewayConfig
+  tokens: GatewayTokens
+  /** Sentences for the operator; nothing in them stops the gateway. */
+  warnings: string[]
+}
+
+/** File, environment and flags in that rising order. Throws ConfigError with every mistake found. */
+export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
+  const file = sources.file ?? (sources.env.EVENKEEL_CONFIG || undefined)
+  const raw = file === undefined ? {} : parseConfigText(await readText(file, configBytesMax), file)
+  // Not structuredClone, which keeps YAML aliases shared: setting one value would set the other too.
+  const merged = JSON.parse(JSON.stringify(raw)) as RawConfig
+  if (file !== undefined) resolveTokenFiles(merged, path.dirname(file))
+
+  const environment = readEnvironment(sources.env)
+  const givenBy = new Map<string, string>()
+  for (const { leaf, value } of environment.values) setLeaf(merged, leaf.path, value, leaf.variable, givenBy)
+  for (const [flag, given] of Object.entries(sources.flags ?? {})) {
+    if (given.value !== undefined) setLeaf(merged, given.path, given.value, flag, givenBy)
+  }
+
+  const result = configSchema.safeParse(merged)
+  if (!result.success) {
+    const complaints = explain(configSchema, result.error, merged)
+    throw new ConfigError(
+      complaints.map((complaint) => ({
+        source: sourceOf(complaint.path.map(String), givenBy) ?? file ?? 'configuration',
+        message: configComplaintText(complaint),
+      })),
+    )
+  }
+  const { $schema: _, nodeTokenFile, adminTokenFile, ...config } = result.data
+  assertConsistent(config, file ?? 'configuration')
+  const tokens = {
+    nodeToken: await readToken('EVENKEEL_NODE_TOKEN', sources.env, nodeTokenFile),
+    adminToken: await readToken('EVENKEEL_ADMIN_TOKEN', sources.env, adminTokenFile),
+  }
+  return { config: deepFreeze(config), tokens: Object.freeze(tokens), warnings: environment.warnings }
+}
+
+/** Checks one file by itself, without environment and flags. Throws ConfigError. */
+export async function checkConfigFile(file: string): Promise<GatewayConfig> {
+  const raw = parseConfigText(await readText(file, configBytesMax), file)
+  const { $schema: _, nodeTokenFile: __, adminTokenFile: ___, ...config } = configSchema.parse(raw)
+  assertConsistent(config, file)
+  return deepFreeze(config)
+}
+
+/** Every environment variable that sets a value of the configuration, in the order of the schema. */
+export function environmentVariables(): ConfigLeaf[] {
+  return configLeaves(toJsonSchema(configSchema))
+}
+
+function setLeaf(
+  target: RawConfig,
+  leafPath: readonly string[],
+  value: unknown,
+  source: string,
+  givenBy: Map<string, string>,
+): void {
+  let owner = target
+  for (const part of leafPath.slice(0, -1)) {
+    owner[part] ??= {}
+    owner = owner[part] as RawConfig
+  }
+  owner[leafPath.at(-1)!] = value
+  givenBy.set(leafPath.join('.'), source)
+}
+
+function sourceOf(complaintPath: string[], givenBy: Map<string, string>): string | undefined {
+  for (let length = complaintPath.length; length > 0; length--) {
+    const source = givenBy.get(complaintPath.slice(0, length).join('.'))
+    if (source !== undefined) return source
+  }
+  return undefined
+}
+
+/** Rules between values, which a schema of single values cannot say. */
+function assertConsistent(config: GatewayConfig, source: string): void {
+  const mistakes: ConfigMistake[] = []
+  if (config.public.port !== 0 && config.public.port === config.internal.port) {
+    mistakes.push({
+      source,
+      message: `public.port and internal.port are both ${config.public.port}; give each listener its own port`,
+    })
+  }
+  const { heartbeatMs, suspectMs, downMs } = config.limits
+  if (!(heartbeatMs < suspectMs && suspectMs < downMs)) {
+    mistakes.push({
+      source,
+      message:
+        'limits: expected heartbeatMs < suspectMs < downMs, ' +
+        `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`,
+    })
+  }
+  if (mistakes.length > 0) throw new ConfigError(mistakes)
+}
+
+/** In a file, a relative name means beside that file; elsewhere, in the working directory. */
+function resolveTokenFiles(raw: RawConfig, directory: string): void {
+  for (const key of ['nodeTokenFile', 'adminTokenFile']) {
+    const name = raw[key]
+    if (typeof name === 'string') raw[key] = path.resolve(directory, name)
+  }
+}
+
+async function readToken(
+  variable: string,
+  env: ConfigSources['env'],
+  file: string | undefined,
+): Promise<string | null> {
+  const given = env[variable]
+  if (given) return assertToken(given, variable)
+  if (file === undefined) return null
+  return assertToken((await readText(file, tokenBytesMax)).trim(), file)
+}
+
+function assertToken(token: string, source: string): string {
+  if (/^[\x21-\x7e]+$/.test(token)) return token
+  throw new ConfigError([
+    {
+      source,
+      message: 'a token is one or more printable ASCII characters without spaces (its value is not shown)',
+    },
+  ])
+}
+
+async function readText(file: string, bytesMax: number): Promise<string> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error'
+    throw new ConfigError([{ source: file, message: `cannot be read (${code})` }])
+  }
+  if (Buffer.byteLength(text) <= bytesMax) return text
+  throw new ConfigError([{ source: file, message: `is larger than ${bytesMax} bytes` }])
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const part of Object.values(value)) deepFreeze(part)
+    Object.freeze(value)
+  }
+  return value
+}

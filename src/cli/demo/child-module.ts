@@ -1,0 +1,50 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+
+/** `.ts` when run from the sources, `.js` when built. */
+const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
+const leash = new URL(`./leash${extension}`, import.meta.url).href
+
+const running = new Set<ChildProcess>()
+
+// However the demo ends, short of a SIGKILL (then their leash ends them), it leaves no process behind.
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+})
+
+export interface ChildModule {
+  readonly process: ChildProcess
+  /** Resolves when the process is gone, with how it ended and the last line it wrote to stderr. */
+  readonly ended: Promise<string>
+}
+
+/** Runs a module, named relative to this folder and without extension, as a child that ends with this process. */
+export function startModule(
+  module: string,
+  args: string[],
+  env: Record<string, string | undefined> = process.env,
+): ChildModule {
+  const child = fork(fileURLToPath(new URL(module + extension, import.meta.url)), args, {
+    execPath: process.execPath,
+    execArgv: [...(extension === '.ts' ? ['--conditions=evenkeel-source'] : []), '--import', leash],
+    env,
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  })
+  running.add(child)
+  let lastLine = ''
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    lastLine = text.trimEnd().split('\n').at(-1)!.slice(0, 200)
+  })
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => {
+      running.delete(child)
+      resolve(error.message)
+    })
+    child.once('close', (code, signal) => {
+      running.delete(child)
+      const end = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`
+      resolve(code === 0 || lastLine === '' ? end : `${end}: ${lastLine}`)
+    })
+  })
+  return { process: child, ended }
+}

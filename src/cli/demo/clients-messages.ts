@@ -1,0 +1,16 @@
+import type { Verdict } from './ledger.ts'
+
+/** From the demo to the clients' process, once. */
+export interface StartClients {
+  url: string
+  clients: number
+}
+
+/** From the clients' process to the demo, once a second. */
+export interface ClientsReport extends Verdict {
+  connected: number
+  sent: number
+  answered: number
+  /** Connections that closed. */
+  closed: number
+}

@@ -1,0 +1,114 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import type { IncomingMessage, Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { hostname } from 'node:os'
+import type { Duplex } from 'node:stream'
+import { checkLocalRequest } from '../admin/access.ts'
+import { createInternalListener } from '../admin/internal-listener.ts'
+import { createMetrics } from '../admin/metrics.ts'
+import { createPublicListener } from '../edge/public-listener.ts'
+import { Gateway } from '../gateway/gateway.ts'
+import type { Operator, OperatorEvent } from '../gateway/operator.ts'
+import { OperatorView } from '../gateway/operator-view.ts'
+import { createLinkAcceptor } from '../link/accept.ts'
+import { defaultLimits } from '../protocol/limits.ts'
+import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
+import type { Logger } from './logger.ts'
+
+export interface RunningGateway {
+  readonly operator: Operator
+  readonly publicPort: number
+  readonly internalPort: number
+  /** Closes clients with 1012, then links and listeners. */
+  close(): Promise<void>
+}
+
+/** Time for close frames to reach clients and links before their sockets are cut. */
+const lastWordsMs = 200
+
+/** Wires one gateway together and listens. Throws what `listen` throws, with nothing left open. */
+export async function startGateway(
+  config: GatewayConfig,
+  tokens: GatewayTokens,
+  logger: Logger,
+): Promise<RunningGateway> {
+  const gateway = new Gateway({
+    id: config.gatewayId ?? `${hostname()}-${randomBytes(4).toString('hex')}`,
+    limits: { ...defaultLimits, ...config.limits },
+    policy: config.policy,
+    rebalance: { ...config.rebalance, maxMovesPerRound: config.rebalance.maxMovesPerRound ?? null },
+  })
+  const operator = new OperatorView(gateway)
+  operator.onEvent((event) => logEvent(logger, event))
+  const links = createLinkAcceptor({
+    gatewayId: gateway.id,
+    nodeToken: tokens.nodeToken,
+    limits: gateway.limits,
+    now: gateway.now,
+    onNode: (hello, link) => gateway.nodeJoined(hello, link),
+    onRefused: (reason, address) => logger.warn({ reason, address }, 'link refused'),
+  })
+  const clients = createPublicListener({
+    gateway,
+    pool: config.pool,
+    allowedOrigins: config.allowedOrigins,
+    onError: (error) => logger.error({ err: error }, 'public request failed'),
+  })
+  const metrics = createMetrics(operator)
+  const internal = createInternalListener({
+    operator,
+    adminToken: tokens.adminToken,
+    metrics,
+    logger,
+    listenHost: config.internal.host,
+  })
+  internal.on('upgrade', (request: IncomingMessage, socket: Duplex, head) => {
+    // Node has taken its own listener away; without one a reset by the peer would end the process.
+    socket.on('error', () => socket.destroy())
+    const refusal = refuseLinkUpgrade(request, tokens.nodeToken)
+    if (refusal === null) links.upgrade(request, socket, head)
+    else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
+  })
+
+  async function close(): Promise<void> {
+    gateway.stop()
+    clients.server.close()
+    internal.close()
+    links.close()
+    await new Promise((resolve) => setTimeout(resolve, lastWordsMs))
+    clients.close()
+    links.terminate()
+    internal.closeAllConnections()
+    metrics.close()
+  }
+
+  try {
+    const internalPort = await listen(internal, config.internal)
+    const publicPort = await listen(clients.server, config.public)
+    gateway.start()
+    return { operator, publicPort, internalPort, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function listen(server: Server, { host, port }: { host: string; port: number }): Promise<number> {
+  server.listen({ host, port, backlog: 4096 })
+  await once(server, 'listening')
+  return (server.address() as AddressInfo).port
+}
+
+function refuseLinkUpgrade(request: IncomingMessage, nodeToken: string | null): string | null {
+  if (request.url !== '/link') return '404 Not Found'
+  if (nodeToken !== null) return null
+  return checkLocalRequest(request.headers).allowed ? null : '403 Forbidden'
+}
+
+function logEvent(logger: Logger, event: OperatorEvent): void {
+  if (event.type === 'migration') logger.debug(event, 'migration')
+  else if (event.type === 'node-down' || event.type === 'session-lost' || event.type === 'node-suspect')
+    logger.warn(event, event.type)
+  else logger.info(event, event.type)
+}

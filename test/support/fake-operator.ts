@@ -1,0 +1,207 @@
+import type {
+  Counters,
+  DrainOptions,
+  NodeView,
+  Operation,
+  Operator,
+  OperatorEvent,
+  RebalanceOptions,
+  RebalanceResult,
+  SessionQuery,
+  SessionView,
+} from '../../src/gateway/operator.ts'
+import { EvenkeelError } from '../../src/protocol/errors.ts'
+import { defaultLimits } from '../../src/protocol/limits.ts'
+
+export function fakeNode(id: string, change: Partial<NodeView> = {}): NodeView {
+  return {
+    id,
+    pool: 'default',
+    weight: 1,
+    state: 'active',
+    health: 'healthy',
+    sessions: 2,
+    sessionsByTransport: { websocket: 2, sse: 0 },
+    reportedSessions: 2,
+    maxSessions: null,
+    share: 0.5,
+    fairShare: 0.5,
+    messagesPerSecond: 1.5,
+    linkRttMs: 0.4,
+    host: 'host-a',
+    pid: 4242,
+    connectedAt: 1_700_000_000_000,
+    version: '1.0.0',
+    ...change,
+  }
+}
+
+export function fakeSession(id: string, node: string): SessionView {
+  return {
+    id,
+    pool: 'default',
+    transport: 'websocket',
+    node,
+    term: 1,
+    state: 'active',
+    uncommitted: 0,
+    migrations: 0,
+    openedAt: 1_700_000_000_000,
+    address: '127.0.0.1',
+  }
+}
+
+/** An operator whose answers a test sets by hand. It keeps shapes and errors, and moves nothing. */
+export class FakeOperator implements Operator {
+  readonly calls: { method: string; args: unknown[] }[] = []
+  readonly nodeList: NodeView[] = [fakeNode('a'), fakeNode('b')]
+  readonly sessionList: SessionView[] = [
+    fakeSession('s1', 'a'),
+    fakeSession('s2', 'a'),
+    fakeSession('s3', 'b'),
+    fakeSession('s/4 ü', 'b'),
+  ]
+  readonly listeners = new Set<(event: OperatorEvent) => void>()
+  readonly gatewayId = 'gw-test'
+  readonly startedAt = 1_700_000_000_000
+  readonly limits = defaultLimits
+  readonly counters: Counters = {
+    connections: { websocket: 3, sse: 1 },
+    messagesIn: 10,
+    messagesOut: 20,
+    messagesLost: 0,
+    messagesDuplicated: 0,
+    messagesRedelivered: 2,
+    staleFramesDropped: 1,
+    backpressurePauses: 4,
+    slowConsumersClosed: 5,
+  }
+  ready: { ready: boolean; reasons: string[] } = { ready: true, reasons: [] }
+  /** How a running operation ends; it does at the second look. */
+  operationsEnd: 'done' | 'failed' = 'done'
+  private readonly started = new Map<string, { operation: Operation; looks: number }>()
+
+  nodes(): NodeView[] {
+    return this.nodeList
+  }
+
+  node(id: string): NodeView {
+    return find(this.nodeList, 'node', id)
+  }
+
+  setWeight(id: string, weight: number): NodeView {
+    this.calls.push({ method: 'setWeight', args: [id, weight] })
+    return Object.assign(this.node(id), { weight })
+  }
+
+  drain(id: string, options?: DrainOptions): Operation {
+    this.calls.push({ method: 'drain', args: [id, options] })
+    const node = this.node(id)
+    if (node.state === 'down') throw new EvenkeelError('CONFLICT', `Node "${id}" is down.`)
+    node.state = 'draining'
+    return this.start('drain', id, 2)
+  }
+
+  activate(id: string): NodeView {
+    return Object.assign(this.node(id), { state: 'active' as const })
+  }
+
+  rebalance(options: RebalanceOptions = {}): RebalanceResult[] {
+    this.calls.push({ method: 'rebalance', args: [options] })
+    const pools = [...new Set(this.nodeList.map((node) => node.pool))]
+    const wanted = pools.filter((pool) => options.pool === undefined || pool === options.pool)
+    if (options.pool !== undefined && wanted.length === 0) throw notFound('pool', options.pool)
+    const dryRun = options.dryRun === true
+    return wanted.map((pool) => ({
+      pool,
+      dryRun,
+      moves: [{ from: 'a', to: 'b', count: 1 }],
+      total: 1,
+      imbalanceBefore: 0.5,
+      imbalanceAfter: 0,
+      operation: dryRun ? null : this.start('rebalance', pool, 1),
+    }))
+  }
+
+  operation(id: string): Operation {
+    const entry = this.started.get(id)
+    if (entry === undefined) throw notFound('operation', id)
+    const { operation } = entry
+    if (++entry.looks >= 2 && operation.state === 'running') {
+      Object.assign(operation, { state: this.operationsEnd, endedAt: operation.startedAt + 12 })
+      if (this.operationsEnd === 'failed') operation.failed = operation.total
+      else Object.assign(operation, { moved: operation.total, pauseMs: { p50: 0.5, p99: 1.25 } })
+    }
+    return { ...operation }
+  }
+
+  operations(): Operation[] {
+    return [...this.started.values()].map(({ operation }) => ({ ...operation }))
+  }
+
+  sessions({ node, cursor, limit = 100 }: SessionQuery = {}): {
+    sessions: SessionView[]
+    next: string | null
+  } {
+    const all = this.sessionList.filter((session) => node === undefined || session.node === node)
+    const first = cursor === undefined ? 0 : Number(cursor)
+    const next = first + limit < all.length ? String(first + limit) : null
+    return { sessions: all.slice(first, first + limit), next }
+  }
+
+  session(id: string): SessionView {
+    return find(this.sessionList, 'session', id)
+  }
+
+  migrate(id: string, to: string): Operation {
+    this.calls.push({ method: 'migrate', args: [id, to] })
+    this.session(id)
+    this.node(to)
+    return this.start('migrate', id, 1)
+  }
+
+  closeSession(id: string): void {
+    this.sessionList.splice(this.sessionList.indexOf(this.session(id)), 1)
+  }
+
+  readiness(): { ready: boolean; reasons: string[] } {
+    return this.ready
+  }
+
+  onEvent(listener: (event: OperatorEvent) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  emit(event: OperatorEvent): void {
+    for (const listener of this.listeners) listener(event)
+  }
+
+  private start(kind: Operation['kind'], subject: string, total: number): Operation {
+    const operation: Operation = {
+      id: `op-${this.started.size + 1}`,
+      kind,
+      subject,
+      state: 'running',
+      total,
+      moved: 0,
+      failed: 0,
+      outcomes: {},
+      pauseMs: null,
+      startedAt: 1_700_000_000_000,
+      endedAt: null,
+    }
+    this.started.set(operation.id, { operation, looks: 0 })
+    return { ...operation }
+  }
+}
+
+function find<T extends { id: string }>(list: T[], what: string, id: string): T {
+  const found = list.find((one) => one.id === id)
+  if (found === undefined) throw notFound(what, id)
+  return found
+}
+
+function notFound(what: string, id: string): EvenkeelError {
+  return new EvenkeelError('NOT_FOUND', `There is no ${what} "${id}".`)
+}

@@ -1,0 +1,362 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  type ConfigSources,
+  checkConfigFile,
+  environmentVariables,
+  loadConfig,
+} from '../../src/cli/config.ts'
+import { ConfigError } from '../../src/cli/config-error.ts'
+import { parseConfigText } from '../../src/cli/config-file.ts'
+import { configJsonSchema } from '../../src/cli/config-schema.ts'
+import { createLogger } from '../../src/cli/logger.ts'
+import { nearest } from '../../src/cli/nearest.ts'
+import { defaultLimits } from '../../src/protocol/limits.ts'
+
+let directory = ''
+beforeAll(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'evenkeel-config-'))
+})
+afterAll(() => rm(directory, { recursive: true }))
+
+async function file(name: string, text: string): Promise<string> {
+  const full = path.join(directory, name)
+  await writeFile(full, text)
+  return full
+}
+
+async function errorOf(sources: ConfigSources): Promise<ConfigError> {
+  const error = await loadConfig(sources).then(
+    () => null,
+    (reason: unknown) => reason,
+  )
+  if (!(error instanceof ConfigError)) throw new Error(`expected a ConfigError, got ${error}`)
+  return error
+}
+
+describe('layers', () => {
+  test('defaults are complete and frozen', async () => {
+    const { config, tokens, warnings } = await loadConfig({ env: {} })
+    expect(config).toEqual({
+      public: { host: '0.0.0.0', port: 8080 },
+      internal: { host: '127.0.0.1', port: 8081 },
+      policy: 'weighted-least-connections',
+      pool: 'default',
+      allowedOrigins: 'same-host',
+      rebalance: { enabled: true, intervalMs: 10_000, tolerance: 0.03 },
+      limits: defaultLimits,
+      log: { level: 'info' },
+    })
+    expect(Object.isFrozen(config) && Object.isFrozen(config.limits) && Object.isFrozen(config.public)).toBe(
+      true,
+    )
+    expect(tokens).toEqual({ nodeToken: null, adminToken: null })
+    expect(warnings).toEqual([])
+  })
+
+  test('file, environment and flags rise in that order', async () => {
+    const name = await file(
+      'order.yaml',
+      'public: {port: 1, host: file}\npolicy: random\nlog: {level: error}\n',
+    )
+    const { config } = await loadConfig({
+      file: name,
+      env: { EVENKEEL_PUBLIC_PORT: '2', EVENKEEL_LOG_LEVEL: 'debug' },
+      flags: {
+        '--port': { path: ['public', 'port'], value: 3 },
+        '--policy': { path: ['policy'], value: undefined },
+      },
+    })
+    expect(config.public).toEqual({ host: 'file', port: 3 })
+    expect([config.policy, config.log.level]).toEqual(['random', 'debug'])
+  })
+
+  test('EVENKEEL_CONFIG names the file; JSON is read too, and may name its schema', async () => {
+    const name = await file(
+      'gateway.json',
+      '{\n\t"$schema": "./schema.json",\n\t"pool": "chat", "limits": {"holdMs": 5}\n}',
+    )
+    const { config } = await loadConfig({ env: { EVENKEEL_CONFIG: name } })
+    expect([config.pool, config.limits.holdMs, config.limits.downMs]).toEqual([
+      'chat',
+      5,
+      defaultLimits.downMs,
+    ])
+    expect(config).not.toHaveProperty('$schema')
+  })
+
+  test('an empty file and empty variables change nothing', async () => {
+    const name = await file('empty.yaml', '# nothing yet\n')
+    const env = { EVENKEEL_PUBLIC_PORT: '', EVENKEEL_CONFIG: '', EVENKEEL_ADMIN_TOKEN: '' }
+    expect(await loadConfig({ file: name, env })).toEqual(await loadConfig({ env: {} }))
+  })
+
+  test('a variable changes one place, also where the file shares it by an alias', async () => {
+    const name = await file('alias.yaml', 'public: &here {host: 127.0.0.1, port: 0}\ninternal: *here\n')
+    const { config } = await loadConfig({ file: name, env: { EVENKEEL_PUBLIC_PORT: '9' } })
+    expect([config.public.port, config.internal.port]).toEqual([9, 0])
+  })
+})
+
+describe('environment', () => {
+  test('every value has a variable of its own', () => {
+    const variables = environmentVariables().map((leaf) => leaf.variable)
+    expect(new Set(variables).size).toBe(variables.length)
+    expect(variables).toEqual(
+      expect.arrayContaining([
+        'EVENKEEL_PUBLIC_HOST',
+        'EVENKEEL_PUBLIC_PORT',
+        'EVENKEEL_INTERNAL_HOST',
+        'EVENKEEL_INTERNAL_PORT',
+        'EVENKEEL_GATEWAY_ID',
+        'EVENKEEL_POLICY',
+        'EVENKEEL_POOL',
+        'EVENKEEL_ALLOWED_ORIGINS',
+        'EVENKEEL_REBALANCE_ENABLED',
+        'EVENKEEL_REBALANCE_INTERVAL_MS',
+        'EVENKEEL_REBALANCE_MAX_MOVES_PER_ROUND',
+        'EVENKEEL_LIMITS_CLIENT_BUFFER_BYTES',
+        'EVENKEEL_LOG_LEVEL',
+        'EVENKEEL_NODE_TOKEN_FILE',
+      ]),
+    )
+    expect(variables).not.toContain('EVENKEEL_$SCHEMA')
+    expect(variables.filter((name) => name.startsWith('EVENKEEL_LIMITS_'))).toHaveLength(
+      Object.keys(defaultLimits).length,
+    )
+  })
+
+  test('texts become the type that is wanted', async () => {
+    const { config } = await loadConfig({
+      env: {
+        EVENKEEL_REBALANCE_ENABLED: 'false',
+        EVENKEEL_REBALANCE_TOLERANCE: '0.1',
+        EVENKEEL_REBALANCE_MAX_MOVES_PER_ROUND: '50',
+        EVENKEEL_LIMITS_WAIT_FOR_NODE_MS: '0',
+        EVENKEEL_GATEWAY_ID: '17',
+        EVENKEEL_ALLOWED_ORIGINS: 'https://A.example:443, http://localhost:3000',
+      },
+    })
+    expect(config.rebalance).toEqual({
+      enabled: false,
+      intervalMs: 10_000,
+      tolerance: 0.1,
+      maxMovesPerRound: 50,
+    })
+    expect([config.limits.waitForNodeMs, config.gatewayId]).toEqual([0, '17'])
+    expect(config.allowedOrigins).toEqual(['https://a.example', 'http://localhost:3000'])
+    expect((await loadConfig({ env: { EVENKEEL_ALLOWED_ORIGINS: '*' } })).config.allowedOrigins).toBe('*')
+  })
+
+  test('an unknown variable is a warning that names what was probably meant', async () => {
+    const { warnings } = await loadConfig({
+      env: {
+        EVENKEEL_PUBLC_PORT: '1',
+        EVENKEEL_ADMIN_URL: 'x',
+        EVENKEEL_TOTALLY_DIFFERENT_THING: '',
+        OTHER: '1',
+      },
+    })
+    expect(warnings).toEqual([
+      'unknown variable EVENKEEL_PUBLC_PORT; did you mean EVENKEEL_PUBLIC_PORT?',
+      'unknown variable EVENKEEL_TOTALLY_DIFFERENT_THING',
+    ])
+  })
+
+  test.each([
+    [
+      { EVENKEEL_PUBLIC_PORT: 'abc' },
+      'EVENKEEL_PUBLIC_PORT: public.port: expected an integer from 0 to 65535, got "abc"',
+    ],
+    [
+      { EVENKEEL_PUBLIC_PORT: '70000' },
+      'EVENKEEL_PUBLIC_PORT: public.port: expected an integer from 0 to 65535, got 70000',
+    ],
+    [
+      { EVENKEEL_PUBLIC_PORT: '80.5' },
+      'EVENKEEL_PUBLIC_PORT: public.port: expected an integer from 0 to 65535, got 80.5',
+    ],
+    [
+      { EVENKEEL_PUBLIC_PORT: '0x50' },
+      'EVENKEEL_PUBLIC_PORT: public.port: expected an integer from 0 to 65535, got "0x50"',
+    ],
+    [
+      { EVENKEEL_REBALANCE_ENABLED: 'yes' },
+      'EVENKEEL_REBALANCE_ENABLED: rebalance.enabled: expected true or false, got "yes"',
+    ],
+    [
+      { EVENKEEL_POLICY: 'least' },
+      'EVENKEEL_POLICY: policy: expected one of "weighted-least-connections", "round-robin", "random", got "least"',
+    ],
+    [
+      { EVENKEEL_LIMITS_HOLD_MS: '3000000000' },
+      'EVENKEEL_LIMITS_HOLD_MS: limits.holdMs: expected an integer from 1 to 2147483647, got 3000000000',
+    ],
+    [
+      { EVENKEEL_ALLOWED_ORIGINS: 'https://a.example,b.example' },
+      'EVENKEEL_ALLOWED_ORIGINS: allowedOrigins[1]: expected a text such as "https://app.example.com", got "b.example"',
+    ],
+  ])('%j is refused by the name of the variable', async (env, message) => {
+    expect((await errorOf({ env })).message).toBe(message)
+  })
+})
+
+describe('mistakes in a file', () => {
+  test.each([
+    ['port: 80', '1:1: unknown key "port"; did you mean "pool"?'],
+    ['public:\n  prot: 80', '2:3: unknown key "public.prot"; did you mean "port"?'],
+    ['zzzzzzzz: 1', '1:1: unknown key "zzzzzzzz"; allowed: $schema, public, internal'],
+    ['public:\n  port: abc', '2:9: public.port: expected an integer from 0 to 65535, got "abc"'],
+    ['public:', '1:8: public: expected an object with the keys host, port, got nothing (null)'],
+    [
+      'policy: least-connections',
+      '1:9: policy: expected one of "weighted-least-connections", "round-robin", "random"',
+    ],
+    ['limits:\n  holdMs: 0', '2:11: limits.holdMs: expected an integer from 1 to 2147483647, got 0'],
+    [
+      'limits:\n  waitForNodeMs: -1',
+      '2:18: limits.waitForNodeMs: expected an integer from 0 to 2147483647, got -1',
+    ],
+    ['rebalance: {tolerance: .inf}', '1:24: rebalance.tolerance: expected a number from 0 to 1'],
+    ['rebalance: {enabled: "yes"}', '1:22: rebalance.enabled: expected true or false, got "yes"'],
+    ['log: {level: loud}', '1:14: log.level: expected one of "fatal", "error", "warn"'],
+    ['allowedOrigins: []', '1:17: allowedOrigins: expected'],
+    [
+      'allowedOrigins: any',
+      '1:17: allowedOrigins: expected "same-host" or "*" or a list of texts such as "https://app.example.com", got "any"',
+    ],
+    [
+      'allowedOrigins:\n  - https://a.example\n  - b.example',
+      '3:5: allowedOrigins[1]: expected a text such as',
+    ],
+    ['allowedOrigins: ["https://a:99999"]', '1:18: allowedOrigins[0]: expected a text such as'],
+    ['- 1', '1:1: expected an object with the keys'],
+    ['just text', '1:1: expected an object with the keys'],
+    ['pool: a\npool: b', '2:1: Map keys must be unique'],
+    ['pool: [a', '1:9: Flow sequence'],
+    ['pool: !other a', '1:7: Unresolved tag'],
+    ['__proto__: {pool: a}', '1:1: unknown key "__proto__"'],
+    ['pool: a\n---\npool: b', '2:1: Source contains multiple documents'],
+  ])('%j', (text, message) => {
+    expect(() => parseConfigText(text, 'gateway.yaml')).toThrow(
+      expect.objectContaining({
+        code: 'CONFIG_INVALID',
+        message: expect.stringContaining(`gateway.yaml:${message}`),
+      }),
+    )
+  })
+
+  test('every mistake is named at once', () => {
+    const text = 'pool: 5\npublic: {port: x}\nlimits: {holdMS: 1}\n'
+    expect(() => parseConfigText(text, 'f')).toThrow(
+      [
+        'f:1:7: pool: expected a text of 1 to 255 characters, got 5',
+        'f:2:16: public.port: expected an integer from 0 to 65535, got "x"',
+        'f:3:10: unknown key "limits.holdMS"; did you mean "holdMs"?',
+      ].join('\n'),
+    )
+  })
+
+  test('a token in the file is refused, is not repeated, and the message says where tokens go', () => {
+    const attempt = () => parseConfigText('adminToken: hunter2', 'f')
+    expect(attempt).toThrow(/EVENKEEL_ADMIN_TOKEN, or from nodeTokenFile and adminTokenFile/)
+    expect(attempt).not.toThrow(/hunter2/)
+  })
+
+  test('an alias that points nowhere, and a bomb of aliases', () => {
+    expect(() => parseConfigText('pool: *x', 'f')).toThrow(ConfigError)
+    const bomb = ['a: &a [1,1,1,1,1,1,1,1,1,1]']
+    for (const [from, to] of ['ab', 'bc', 'cd', 'de', 'ef'].map((pair) => [pair[0], pair[1]])) {
+      bomb.push(`${to}: &${to} [${Array(10).fill(`*${from}`).join(',')}]`)
+    }
+    expect(() => parseConfigText(bomb.join('\n'), 'f')).toThrow(/Excessive alias count/)
+  })
+
+  test('a missing file, and one that is too large', async () => {
+    expect((await errorOf({ file: '/does/not/exist.yaml', env: {} })).message).toBe(
+      '/does/not/exist.yaml: cannot be read (ENOENT)',
+    )
+    const large = await file('large.yaml', `# ${'x'.repeat(1024 * 1024)}`)
+    expect((await errorOf({ file: large, env: {} })).message).toContain('larger than 1048576 bytes')
+  })
+
+  test('values that contradict each other', async () => {
+    const ports = await errorOf({ env: { EVENKEEL_PUBLIC_PORT: '8081' } })
+    expect(ports.message).toContain('public.port and internal.port are both 8081')
+    const beats = await file('beats.yaml', 'limits: {heartbeatMs: 9000}')
+    await expect(checkConfigFile(beats)).rejects.toThrow(
+      /heartbeatMs < suspectMs < downMs, got 9000, 4000 and 6000/,
+    )
+  })
+})
+
+describe('tokens', () => {
+  test('come from the environment or from files, which the file names beside itself', async () => {
+    await file('node.token', 'from-file\n')
+    const name = await file('tokens.yaml', 'nodeTokenFile: node.token\nadminTokenFile: missing.token\n')
+    const { tokens, config } = await loadConfig({ file: name, env: { EVENKEEL_ADMIN_TOKEN: 'from-env' } })
+    expect(tokens).toEqual({ nodeToken: 'from-file', adminToken: 'from-env' })
+    expect(JSON.stringify(config)).not.toMatch(/token/i)
+  })
+
+  test.each(['two words', 'line\nbreak', 'ümlaut'])(
+    'a token such as %j is refused without being shown',
+    async (token) => {
+      const error = await errorOf({ env: { EVENKEEL_NODE_TOKEN: token } })
+      expect(error.message).toContain('EVENKEEL_NODE_TOKEN: a token is')
+      expect(error.message).not.toContain(token)
+    },
+  )
+
+  test('an empty or missing token file is an error', async () => {
+    const empty = await file('empty.token', '\n')
+    expect((await errorOf({ env: { EVENKEEL_NODE_TOKEN_FILE: empty } })).message).toContain(
+      `${empty}: a token is`,
+    )
+    const missing = path.join(directory, 'missing.token')
+    expect((await errorOf({ env: { EVENKEEL_ADMIN_TOKEN_FILE: missing } })).message).toContain('ENOENT')
+  })
+})
+
+test('the JSON Schema names every value with its default and its bounds', () => {
+  const schema = configJsonSchema()
+  expect(schema).toMatchObject({ $schema: expect.stringContaining('draft-07'), additionalProperties: false })
+  expect(schema.properties?.limits?.properties?.holdMs).toMatchObject({
+    type: 'integer',
+    minimum: 1,
+    default: 30_000,
+  })
+  expect(schema.properties?.policy).toMatchObject({
+    default: 'weighted-least-connections',
+    description: expect.any(String),
+  })
+})
+
+test('nearest suggests what is similar and nothing else', () => {
+  expect(nearest('publik', ['public', 'pool', 'limits'])).toEqual(['public'])
+  expect(nearest('qqqqqq', ['public', 'pool'])).toEqual([])
+})
+
+test('the log never shows credentials', () => {
+  let written = ''
+  const logger = createLogger('info', {
+    write(line) {
+      written += line
+    },
+  })
+  const headers = { authorization: 'hunter2', cookie: 'hunter2', 'set-cookie': 'hunter2', host: 'shown' }
+  logger.info({
+    headers,
+    req: { headers },
+    ...headers,
+    tokens: { nodeToken: 'hunter2', adminToken: 'hunter2' },
+    token: 'hunter2',
+  })
+  logger.debug('below the level')
+  expect(written).not.toContain('hunter2')
+  expect(JSON.parse(written)).toMatchObject({
+    req: { headers: { authorization: '[redacted]', host: 'shown' } },
+  })
+})
