@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import { assertListenAllowed } from '../admin/access.ts'
 import { closeOnSignal } from './close-on-signal.ts'
 import { type ConfigSources, loadConfig } from './config.ts'
@@ -7,6 +8,9 @@ import { createLogger } from './logger.ts'
 
 /** Runs a gateway until a signal ends the process. Throws ConfigError, EvenkeelError or CommandFailed. */
 export async function runGateway(sources: ConfigSources): Promise<void> {
+  // V8 would let the young generation grow to 64 MiB, which is a third of what 10,000 idle connections take. Nearly
+  // all garbage here dies within a turn: a small young generation measured the same CPU time per message.
+  setFlagsFromString('--semi-space-growth-factor=1')
   const { config, tokens, warnings } = await loadConfig(sources)
   assertListenAllowed({ host: config.internal.host, ...tokens })
   const logger = createLogger(config.log.level)

@@ -32,6 +32,7 @@ class WebSocketConnection implements ClientConnection {
   /** Ticks of the edge's clock. */
   lastSeen: number
   pinged = false
+  private awaitsDrain = false
   private readonly out: Outgoing
   private readonly writer: TurnWriter
 
@@ -49,7 +50,16 @@ class WebSocketConnection implements ClientConnection {
   deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
     if (this.ws.readyState !== WebSocket.OPEN) return true
     this.writer.write(this.out, header, writeFrameHeader(end - start, text), batch, start, end)
-    return !this.out.socket.writableNeedDrain
+    const { socket } = this.out
+    if (!socket.writableNeedDrain) return true
+    if (!this.awaitsDrain) {
+      this.awaitsDrain = true
+      socket.once('drain', () => {
+        this.awaitsDrain = false
+        this.session.connectionDrained()
+      })
+    }
+    return false
   }
 
   pause(): void {
@@ -145,7 +155,6 @@ export class WebSocketEdge {
     const connection = new WebSocketConnection(ws, socket, this.writer, this.tick)
     ws.connection = connection
     this.connections.add(connection)
-    socket.on('drain', () => connection.session.connectionDrained())
     ws.on('message', this.onMessage)
     ws.on('pong', this.onPong)
     ws.on('close', this.onClose)

@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url'
 const extension = import.meta.url.endsWith('.ts') ? '.ts' : '.js'
 const leash = new URL(`./leash${extension}`, import.meta.url).href
 
+const stderrCharactersKept = 4_096
+
 const running = new Set<ChildProcess>()
 
 // However the demo ends, short of a SIGKILL (then their leash ends them), it leaves no process behind.
@@ -14,7 +16,7 @@ process.on('exit', () => {
 
 export interface ChildModule {
   readonly process: ChildProcess
-  /** Resolves when the process is gone, with how it ended and the last line it wrote to stderr. */
+  /** Resolves when the process is gone, with how it ended. */
   readonly ended: Promise<string>
 }
 
@@ -31,20 +33,27 @@ export function startModule(
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   })
   running.add(child)
-  let lastLine = ''
+  let stderr = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    lastLine = text.trimEnd().split('\n').at(-1)!.slice(0, 200)
+    stderr = (stderr + text).slice(-stderrCharactersKept)
   })
   const ended = new Promise<string>((resolve) => {
-    child.once('error', (error) => {
+    child.on('error', (error) => {
       running.delete(child)
       resolve(error.message)
     })
     child.once('close', (code, signal) => {
       running.delete(child)
       const end = signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`
-      resolve(code === 0 || lastLine === '' ? end : `${end}: ${lastLine}`)
+      const reason = code === 0 ? undefined : reasonIn(stderr)
+      resolve(reason === undefined ? end : `${end}: ${reason}`)
     })
   })
   return { process: child, ended }
+}
+
+/** The line that tells most: the error that ended the process, else its last words. */
+function reasonIn(stderr: string): string | undefined {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '')
+  return lines.findLast((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1)
 }

@@ -38,7 +38,7 @@ export class DemoClient {
   }
 
   connect(): void {
-    const socket = new WebSocket(this.url, { perMessageDeflate: false })
+    const socket = new WebSocket(this.url, { perMessageDeflate: false, handshakeTimeout: 10_000 })
     this.socket = socket
     socket.on('open', () => this.opened())
     socket.on('message', (data) => {

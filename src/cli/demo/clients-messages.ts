@@ -6,7 +6,7 @@ export interface StartClients {
   clients: number
 }
 
-/** From the clients' process to the demo, once a second. */
+/** From the clients' process to the demo, twice a second. */
 export interface ClientsReport extends Verdict {
   connected: number
   sent: number

@@ -4,7 +4,7 @@ import type { ClientsReport, StartClients } from './clients-messages.ts'
 /** The module of the clients' process: their work must not take time from the gateway. */
 
 const connectsPerMs = 2
-const reportMs = 1_000
+const reportMs = 500
 
 process.once('message', ({ url, clients: count }: StartClients) => {
   const totals = { sent: 0, answered: 0, lost: 0, doubled: 0, reordered: 0, closed: 0 }

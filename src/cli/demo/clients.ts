@@ -25,7 +25,8 @@ export class Clients {
   }
 
   connect(url: string): void {
-    this.child?.process.send({ url, clients: this.wanted } satisfies StartClients)
+    // A failure shows as the end of their process.
+    this.child?.process.send({ url, clients: this.wanted } satisfies StartClients, () => {})
   }
 
   /** Resolves when their process ended, with how; never when there is none. */

@@ -1,0 +1,66 @@
+import type { OperatorEvent } from '../../gateway/operator.ts'
+import { type Colour, milliseconds, percent } from '../output.ts'
+
+export interface Note {
+  text: string
+  colour?: Colour
+}
+
+/** What is worth a line in the table; null for what the numbers show better. */
+export function noteOf(event: OperatorEvent): Note | null {
+  switch (event.type) {
+    case 'node-up':
+      return { text: `${event.node} is up`, colour: 'green' }
+    case 'node-suspect':
+      return { text: `${event.node} is silent: it gets no new sessions`, colour: 'yellow' }
+    case 'node-healthy':
+      return { text: `${event.node} answers again`, colour: 'green' }
+    case 'node-down':
+      return { text: downText(event), colour: 'red' }
+    case 'node-weight':
+      return { text: `${event.node} weighs ${event.weight} now` }
+    case 'node-state':
+      if (event.state === 'draining') return { text: `${event.node}: drain started`, colour: 'yellow' }
+      return event.state === 'active' ? { text: `${event.node} takes sessions again`, colour: 'green' } : null
+    case 'plan':
+      return {
+        text: `plan: ${total(event)} sessions move, imbalance ${percent(event.imbalanceBefore)} -> ${percent(event.imbalanceAfter)}`,
+      }
+    case 'operation':
+      return operationNote(event.operation)
+    case 'session-lost':
+      return { text: `a session ended: ${event.reason}`, colour: 'red' }
+    default:
+      return null
+  }
+}
+
+function downText({ node, sessions, reason }: OperatorEvent & { type: 'node-down' }): string {
+  return sessions === 0
+    ? `${node} is gone (${reason})`
+    : `${node} is down (${reason}): its ${sessions} sessions go on elsewhere`
+}
+
+function total({ moves }: OperatorEvent & { type: 'plan' }): number {
+  return moves.reduce((sum, { count }) => sum + count, 0)
+}
+
+function operationNote({
+  kind,
+  subject,
+  state,
+  moved,
+  failed,
+  pauseMs,
+}: (OperatorEvent & { type: 'operation' })['operation']): Note | null {
+  // Single moves come in numbers, and what begins is told by the plan or by the node's state.
+  if (kind === 'migrate' || state === 'running') return null
+  const pause =
+    pauseMs === null ? '' : `, pause p50 ${milliseconds(pauseMs.p50)}, p99 ${milliseconds(pauseMs.p99)}`
+  const failures = failed === 0 ? '' : `, ${failed} failed`
+  const what = kind === 'drain' ? `${subject}: drain` : 'rebalance'
+  return {
+    text: `${what} ${state}: ${moved} moved${failures}${pause}`,
+    colour: state === 'done' ? 'green' : 'yellow',
+  }
+}

@@ -1,0 +1,26 @@
+const ctrlC = '\u0003'
+const ctrlD = '\u0004'
+const sequenceStart = '\u001b'
+
+/** Hands over each key that is pressed, Ctrl-C and Ctrl-D as `q`. Returns what ends it and restores the terminal. */
+export function readKeys(onKey: (key: string) => void): () => void {
+  const { stdin } = process
+  const onData = (text: string) => {
+    // Arrow keys and the like come as a sequence of characters that mean nothing by themselves.
+    if (text.startsWith(sequenceStart)) return
+    for (const key of text) onKey(key === ctrlC || key === ctrlD ? 'q' : key)
+  }
+  const onEnd = () => onKey('q')
+  const restore = () => {
+    stdin.setRawMode(false)
+  }
+  stdin.setRawMode(true)
+  stdin.setEncoding('utf8').on('data', onData).on('end', onEnd).on('error', onEnd)
+  process.on('exit', restore)
+  return () => {
+    process.off('exit', restore)
+    stdin.off('data', onData).off('end', onEnd)
+    restore()
+    stdin.pause()
+  }
+}
