@@ -34,6 +34,8 @@ export class LinkDialer {
   private attempt = 0
   private stopped = false
   private failure: EvenkeelError | null = null
+  /** HELLO is sent, WELCOME has not come: the gateway may be giving us sessions already. */
+  handshaking = false
 
   constructor(options: LinkDialerOptions) {
     this.options = options
@@ -81,7 +83,10 @@ export class LinkDialer {
       },
     )
     socket.on('upgrade', (response) => response.socket.on('drain', () => link.checkCongestion()))
-    socket.on('open', () => link.putJson(RecordType.hello, 0, 0, this.options.hello()))
+    socket.on('open', () => {
+      this.handshaking = true
+      link.putJson(RecordType.hello, 0, 0, this.options.hello())
+    })
     socket.on('message', (data: RawData) => link.receive(data as Buffer))
     socket.on('unexpected-response', (_request, response) => {
       response.resume()
@@ -108,6 +113,7 @@ export class LinkDialer {
       record: (type, _flags, _session, _term, batch, start, end) => {
         if (type !== RecordType.welcome)
           throw new EvenkeelError('RECORD_INVALID', `${recordName(type)} before WELCOME`)
+        this.handshaking = false
         link().handlers = this.options.onUp(link(), parseWelcome(batch.subarray(start, end)))
         this.attempt = 0
       },
@@ -117,6 +123,7 @@ export class LinkDialer {
 
   private closed(code: number, reason: string): void {
     this.socket = null
+    this.handshaking = false
     if (this.stopped) return
     const failure = this.failure ?? closeError(this.options.url, code, reason)
     const retryMs = backoffMs(this.attempt++, this.options.random)

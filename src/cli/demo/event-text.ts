@@ -16,7 +16,7 @@ export function noteOf(event: OperatorEvent): Note | null {
     case 'node-healthy':
       return { text: `${event.node} answers again`, colour: 'green' }
     case 'node-down':
-      return { text: downText(event), colour: 'red' }
+      return downNote(event)
     case 'node-weight':
       return { text: `${event.node} weighs ${event.weight} now` }
     case 'node-state':
@@ -35,10 +35,9 @@ export function noteOf(event: OperatorEvent): Note | null {
   }
 }
 
-function downText({ node, sessions, reason }: OperatorEvent & { type: 'node-down' }): string {
-  return sessions === 0
-    ? `${node} is gone (${reason})`
-    : `${node} is down (${reason}): its ${sessions} sessions go on elsewhere`
+function downNote({ node, sessions, reason }: OperatorEvent & { type: 'node-down' }): Note {
+  if (sessions === 0) return { text: `${node} is gone (${reason})` }
+  return { text: `${node} is down (${reason}): its ${sessions} sessions go on elsewhere`, colour: 'red' }
 }
 
 function total({ moves }: OperatorEvent & { type: 'plan' }): number {

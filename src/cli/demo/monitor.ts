@@ -3,7 +3,7 @@ import { type Note, noteOf } from './event-text.ts'
 import { Pauses } from './pauses.ts'
 
 /** A node that is down is shown for this long. */
-const downShownMs = 60_000
+const downShownMs = 30_000
 const notesKept = 64
 
 export type TimedNote = Note & { at: number }

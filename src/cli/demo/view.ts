@@ -4,13 +4,18 @@ import type { ClientsReport } from './clients-messages.ts'
 import type { TimedNote } from './monitor.ts'
 import type { Line, Span } from './screen.ts'
 
+export type NodeRow = Pick<
+  NodeView,
+  'id' | 'weight' | 'state' | 'health' | 'sessions' | 'share' | 'fairShare' | 'messagesPerSecond'
+>
+
 export interface DemoState {
   now: number
   /** null while starting. */
   readyAt: number | null
   publicUrl: string
   internalUrl: string
-  nodes: NodeView[]
+  nodes: NodeRow[]
   clientsWanted: number
   clients: ClientsReport
   migrations: number
@@ -43,9 +48,8 @@ export function startingFrame(): Line[] {
 }
 
 export function frame(state: DemoState, { columns, rows }: { columns: number; rows: number }): Line[] {
-  const nodesMax = Math.max(1, rows - fixedLines - 1 - notesMin)
-  const hidden = state.nodes.length > nodesMax ? state.nodes.length - nodesMax + 1 : 0
-  const shown = state.nodes.slice(0, state.nodes.length - hidden)
+  const shown = fitting(state.nodes, Math.max(1, rows - fixedLines - 1 - notesMin))
+  const hidden = state.nodes.length - shown.length
   const nodeLines = nodeTable(shown, columns)
   if (hidden > 0) nodeLines.push([{ text: ` … and ${hidden} more`, colour: 'dim' }])
   const notesFit = Math.min(notesMax, Math.max(notesMin, rows - fixedLines - nodeLines.length))
@@ -68,11 +72,19 @@ export function frame(state: DemoState, { columns, rows }: { columns: number; ro
   ]
 }
 
+/** Where there is no room for all, what is down goes first. */
+function fitting(nodes: NodeRow[], max: number): NodeRow[] {
+  if (nodes.length <= max) return nodes
+  const live = nodes.filter(({ state }) => state !== 'down')
+  // One line says how many are hidden.
+  return live.slice(0, max - 1)
+}
+
 function title(status: string): Line {
   return [{ text: ' Evenkeel demo', colour: 'bold' }, { text: `   ${status}` }]
 }
 
-function nodeTable(nodes: NodeView[], columns: number): Line[] {
+function nodeTable(nodes: NodeRow[], columns: number): Line[] {
   const idWidth = Math.max(widths.node, ...nodes.map(({ id }) => id.length))
   const { state, weight, sessions, share, rate } = widths
   const gaps = 13
@@ -111,7 +123,7 @@ function nodeTable(nodes: NodeView[], columns: number): Line[] {
 }
 
 /** The share as a bar, with a mark where it would be fair. */
-function bar({ share, fairShare }: NodeView, scale: number, width: number): Span[] {
+function bar({ share, fairShare }: NodeRow, scale: number, width: number): Span[] {
   const filled = Math.round((share / scale) * width)
   const cells = '█'.repeat(filled) + '·'.repeat(width - filled)
   const isFair = Math.abs(share - fairShare) <= fairShare * tolerance

@@ -1,0 +1,89 @@
+import { describe, expect, test } from 'vitest'
+import type { Line } from '../../src/cli/demo/screen.ts'
+import { type DemoState, frame, type NodeRow } from '../../src/cli/demo/view.ts'
+
+const terminal = { columns: 80, rows: 24 }
+
+function row(id: string, changes: Partial<NodeRow> = {}): NodeRow {
+  return {
+    id,
+    weight: 1,
+    state: 'active',
+    health: 'healthy',
+    sessions: 100,
+    share: 0.5,
+    fairShare: 0.5,
+    messagesPerSecond: 200,
+    ...changes,
+  }
+}
+
+function state(changes: Partial<DemoState> = {}): DemoState {
+  return {
+    now: 10_000,
+    readyAt: 0,
+    publicUrl: 'http://127.0.0.1:8080',
+    internalUrl: 'http://127.0.0.1:8081',
+    nodes: [row('node-1'), row('node-2')],
+    clientsWanted: 200,
+    clients: { connected: 200, sent: 1, answered: 1, lost: 0, doubled: 0, reordered: 0, closed: 0 },
+    migrations: 12_345,
+    pauseMs: { p50: 0.5, p99: 12 },
+    redelivered: 3,
+    notes: [],
+    keys: true,
+    ...changes,
+  }
+}
+
+function texts(lines: Line[]): string[] {
+  return lines.map((line) => line.map(({ text }) => text).join(''))
+}
+
+const shown = (changes?: Partial<DemoState>, size = terminal) => texts(frame(state(changes), size))
+
+describe('the table of the demo', () => {
+  test('fits a terminal of 80 columns and 24 rows, however many nodes there are', () => {
+    const note = { at: 0, text: 'node-1 is up' }
+    for (const count of [1, 3, 10, 11, 64]) {
+      const nodes = Array.from({ length: count }, (_, index) => row(`node-${index + 1}`))
+      const lines = shown({ nodes, notes: Array.from({ length: 64 }, () => note) })
+      expect(lines.length).toBeLessThanOrEqual(24)
+      expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
+      expect(lines.at(-1)).toContain('q quit')
+      expect(lines.some((line) => line.includes('more'))).toBe(count > 10)
+    }
+  })
+
+  test('hides nodes that are down before those that are live', () => {
+    const down = { state: 'down', health: 'down', fairShare: 0, share: 0 } as const
+    const nodes = Array.from({ length: 20 }, (_, index) => row(`node-${index + 1}`, index < 15 ? down : {}))
+    const lines = shown({ nodes }).join('\n')
+    expect(lines).toContain('node-16')
+    expect(lines).toContain('… and 15 more')
+  })
+
+  test('marks in colour what the clients found wrong', () => {
+    const clients = { ...state().clients, doubled: 2 }
+    const spans = frame(state({ clients }), terminal).flat()
+    expect(spans.find(({ text }) => text.includes('doubled 2'))?.colour).toBe('red')
+    expect(spans.find(({ text }) => text.includes('lost 0'))?.colour).toBe('green')
+  })
+
+  test('draws the share against the fair share', () => {
+    const nodes = [
+      row('node-1', { share: 0.25, fairShare: 0.5 }),
+      row('node-2', { share: 0.75, fairShare: 0.5 }),
+    ]
+    const [below, above] = shown({ nodes }).filter((line) => line.startsWith(' node-'))
+    expect(below).toMatch(/ █+·+│·+ /)
+    expect(above).toMatch(/ █+│█+ /)
+  })
+
+  test('says that it is starting, that there are no clients, and that there are no keys', () => {
+    const lines = shown({ readyAt: null, nodes: [], clientsWanted: 0, pauseMs: null, keys: false })
+    expect(lines[0]).toContain('starting…')
+    expect(lines.join('\n')).toContain('connect yours to ws://127.0.0.1:8080/ws')
+    expect(lines.at(-1)).toContain('Ctrl-C')
+  })
+})
