@@ -113,8 +113,8 @@ export class TurnWriter {
     this.dirty = []
     let taken = true
     for (const out of dirty) {
-      if (!out.waiting) continue
-      out.flush()
+      if (out.waiting) out.flush()
+      // One that was flushed before the end of the turn may still refer to the slab too.
       if (out.socket.writableLength > 0) taken = false
     }
     if (!taken) this.slab = Buffer.allocUnsafeSlow(slabBytes)

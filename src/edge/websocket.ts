@@ -184,6 +184,8 @@ export class WebSocketEdge {
     const pingTicks = Math.max(1, Math.round(idlePingMs / sweepMs))
     const dropTicks = pingTicks + Math.max(1, Math.round(idlePongMs / sweepMs))
     for (const connection of this.connections) {
+      // Who is not read cannot be heard.
+      if (connection.ws.isPaused) connection.lastSeen = this.tick
       const silent = this.tick - connection.lastSeen
       if (silent < pingTicks) connection.pinged = false
       else if (silent >= dropTicks) connection.ws.terminate()

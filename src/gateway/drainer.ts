@@ -30,6 +30,7 @@ export class Drain implements MoveSource {
   private readonly ratePerSecond: number | null
   private readonly startedAt: number
   private started = 0
+  private forcing = false
   private readonly retryAt = new Map<Session, number>()
 
   constructor(
@@ -82,9 +83,12 @@ export class Drain implements MoveSource {
 
   /** To be called now and then: sees the end, or the deadline. */
   check(): void {
-    if (!this.operation.running) return
+    // Taking a session away ends its move, and the end of a move calls this.
+    if (!this.operation.running || this.forcing) return
     if (this.node.assigned.size > 0 && this.context.now() >= this.deadlineAt) {
+      this.forcing = true
       for (const session of [...this.node.assigned]) this.context.force(session)
+      this.forcing = false
     }
     if (this.node.assigned.size > 0 || this.node.pending > 0) return
     this.node.state = 'drained'

@@ -190,7 +190,9 @@ export class Gateway {
   /** The node refused a session that was opened on it. */
   refused(session: Session, node: NodeEntry): void {
     node.refusing = true
-    session.unassign(false)
+    const { move } = session
+    session.refused()
+    move?.step('source-refused')
     this.recover(session)
   }
 

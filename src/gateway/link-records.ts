@@ -1,6 +1,14 @@
 import type { LinkHandlers } from '../link/link.ts'
-import { LinkCloseCode } from '../protocol/close-codes.ts'
-import { parseRefusal, parseReport, RecordFlag, RecordType, readU32 } from '../protocol/link-records.ts'
+import { clipCloseReason, LinkCloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import {
+  parseRefusal,
+  parseReport,
+  RecordFlag,
+  RecordType,
+  readU32,
+  recordName,
+} from '../protocol/link-records.ts'
 import type { Gateway } from './gateway.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { Session } from './session.ts'
@@ -16,6 +24,7 @@ export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
         linkRecord(gateway, node, type, batch.subarray(start, end))
         return
       }
+      checkSize(gateway, type, end - start - 4)
       const session = gateway.sessions.get(number)
       if (session === undefined) gateway.counters.staleFramesDropped++
       else if (session.node === node && session.term === term)
@@ -60,6 +69,22 @@ function linkRecord(gateway: Gateway, node: NodeEntry, type: number, body: Buffe
   }
 }
 
+/** The codec lets through what fits any configuration. Throws RECORD_INVALID. */
+function checkSize({ limits }: Gateway, type: number, payloadBytes: number): void {
+  const most =
+    type === RecordType.output
+      ? limits.messageBytes
+      : type === RecordType.commit
+        ? limits.stateBytes
+        : payloadBytes
+  if (payloadBytes > most) {
+    throw new EvenkeelError(
+      'RECORD_INVALID',
+      `${recordName(type)} with a payload of ${payloadBytes} bytes, allowed are ${most}`,
+    )
+  }
+}
+
 /** A record of the session's present assignment. */
 function current(
   gateway: Gateway,
@@ -85,7 +110,11 @@ function current(
       if (session.move?.attempt === readU32(batch, start)) session.move.step('fin')
       break
     case RecordType.close:
-      session.closedByNode(batch[start]! | (batch[start + 1]! << 8), batch.toString('utf8', start + 2, end))
+      // Bytes that are no UTF-8 grow when they are replaced, and a reason that does not fit makes `ws` throw.
+      session.closedByNode(
+        batch[start]! | (batch[start + 1]! << 8),
+        clipCloseReason(batch.toString('utf8', start + 2, end)),
+      )
       break
     case RecordType.closed:
       session.end()

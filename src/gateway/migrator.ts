@@ -48,6 +48,7 @@ const outcomes: Record<HandoverEvent, MigrationOutcome> = {
   refused: 'refused',
   deadline: 'prepare-timeout',
   'source-lost': 'source-lost',
+  'source-refused': 'cancelled',
   'target-lost': 'target-lost',
   'session-closed': 'session-closed',
   cancelled: 'cancelled',

@@ -61,6 +61,8 @@ export class Session {
   closing: { code: number; reason: string } | null = null
   ended = false
   private readonly host: SessionHost
+  /** Nodes that have had the session, as far as is known. */
+  private openings = 0
   /** Client messages are kept back: the source is finishing. */
   private holding = false
   private paused = false
@@ -204,7 +206,7 @@ export class Session {
 
   /** The node has the session from now on, with what was committed last. */
   open(node: NodeEntry): void {
-    const recovered = this.highestTerm > 0
+    const recovered = this.openings > 0
     this.assign(node, this.nextTerm())
     const flags = (recovered ? RecordFlag.recovered : 0) | (this.state === null ? 0 : RecordFlag.state)
     const { link } = node
@@ -265,6 +267,12 @@ export class Session {
     this.host.counters.messagesRedelivered += this.inbox.rewind(handled)
   }
 
+  /** The node that was to have the session has never had it. */
+  refused(): void {
+    this.openings--
+    this.unassign(false)
+  }
+
   /** Takes the session from its node without asking it. */
   withdraw(): void {
     this.move?.step('cancelled')
@@ -275,6 +283,7 @@ export class Session {
   private assign(node: NodeEntry, term: number): void {
     this.node = node
     this.term = term
+    this.openings++
     this.waitingSince = null
     node.assigned.add(this)
   }

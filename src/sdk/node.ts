@@ -140,8 +140,13 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   }
 
   private async drainLinks(): Promise<void> {
-    const waiting = () => [...this.links].some((entry) => !entry.drained)
-    for (const { link } of this.links) link.put(RecordType.drain, 0, 0, 0)
+    const waiting = () =>
+      [...this.links].some((entry) => !entry.drained) || this.dialers.some((dialer) => dialer.handshaking)
+    for (const entry of this.links) {
+      // An operator may have drained this node before, and activated it again.
+      entry.drained = false
+      entry.link.put(RecordType.drain, 0, 0, 0)
+    }
     while (waiting()) await new Promise<void>((resolve) => (this.drainProgress = resolve))
     await this.stop()
   }
@@ -158,6 +163,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
         this.options.logger.warn(
           `node ${this.id}: ${error.message}; next attempt in ${Math.round(retryMs)} ms`,
         )
+        this.drainProgress?.()
         this.emit('disconnected', error)
       },
     })

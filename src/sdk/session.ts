@@ -155,8 +155,16 @@ export class NodeSession implements Session {
     this.commitAck = ack
     this.outputSeq = out
     this.stateJson = state
-    this.value = state === null ? undefined : JSON.parse(state)
     this.recovered = recovered
+    try {
+      this.value = state === null ? undefined : JSON.parse(state)
+    } catch (error) {
+      // What another node has saved must not end this one.
+      this.host.failed(this, error, 'open')
+      this.host.link.putClose(this.number, this.term, CloseCode.internalError, 'the saved state is no JSON')
+      this.end('gone')
+      return
+    }
     this.start()
   }
 
@@ -173,6 +181,12 @@ export class NodeSession implements Session {
   }
 
   quiesce(attempt: number): void {
+    if (this.resumeWanted) {
+      // Called off and asked again while the close hook runs: when it ends, it ends this attempt.
+      this.resumeWanted = false
+      this.attempt = attempt
+      return
+    }
     if (this.phase !== 'open') return
     this.phase = 'quiescing'
     this.attempt = attempt
@@ -429,12 +443,10 @@ export class NodeSession implements Session {
 
   private sendLate(data: string | Uint8Array): boolean {
     if (this.phase !== 'finished' && this.phase !== 'moved') return false
-    if (
-      this.host.link.closed ||
-      (this.phase === 'moved' && this.host.now() - this.movedAt > this.host.lateOutputMs)
-    )
-      return false
-    this.writeOutput(RecordFlag.late, 0, data)
+    // Nobody grants credit for it any more, so what was left at the hand-over is all there is.
+    if (this.host.link.closed || this.credit <= 0) return false
+    if (this.phase === 'moved' && this.host.now() - this.movedAt > this.host.lateOutputMs) return false
+    this.credit -= this.writeOutput(RecordFlag.late, 0, data)
     return true
   }
 

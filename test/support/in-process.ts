@@ -45,7 +45,7 @@ const quiet = { info() {}, warn() {}, error() {} }
 
 /** A real node in this process; it ends with the test. */
 export async function startTestNode(
-  gateway: TestGateway,
+  gateway: Pick<TestGateway, 'linkUrl'>,
   handlers: SessionHandlers,
   options: Partial<NodeOptions> = {},
 ): Promise<EvenkeelNode> {

@@ -11,6 +11,8 @@ export type HandoverEvent =
   | 'fin'
   | 'deadline'
   | 'source-lost'
+  /** The source does not take the session: it was given it a moment ago, and has never had it. */
+  | 'source-refused'
   | 'target-lost'
   | 'session-closed'
   | 'cancelled'
@@ -39,6 +41,7 @@ const table: Record<'preparing' | 'quiescing', Partial<Record<HandoverEvent, Han
     deadline: { phase: 'stayed', effects: ['release-target'] },
     'target-lost': { phase: 'stayed', effects: [] },
     'source-lost': { phase: 'moved', effects: ['activate-recovered'] },
+    'source-refused': { phase: 'stayed', effects: ['release-target'] },
     'session-closed': { phase: 'stayed', effects: ['release-target'] },
     cancelled: { phase: 'stayed', effects: ['release-target'] },
   },
@@ -49,6 +52,7 @@ const table: Record<'preparing' | 'quiescing', Partial<Record<HandoverEvent, Han
     deadline: { phase: 'stayed', effects: ['release-target', 'resume-source'] },
     'target-lost': { phase: 'stayed', effects: ['resume-source'] },
     'source-lost': { phase: 'moved', effects: ['activate-recovered'] },
+    'source-refused': { phase: 'stayed', effects: ['release-target'] },
     'session-closed': { phase: 'stayed', effects: ['release-target', 'resume-source'] },
     cancelled: { phase: 'stayed', effects: ['release-target', 'resume-source'] },
   },
