@@ -1,0 +1,85 @@
+import type { LatencySummary } from './histogram.ts'
+
+/** What the benchmark asks its load process, one command at a time. */
+export interface Commands {
+  open: { input: OpenOptions; output: OpenResult }
+  closedLoop: { input: ClosedLoopOptions; output: LoadResult }
+  openLoop: { input: OpenLoopOptions; output: LoadResult }
+  /** Messages flow in the background until `stopOpenLoop`. */
+  startOpenLoop: { input: { rate: number }; output: null }
+  stopOpenLoop: { input: null; output: LoadResult }
+  /** One more client: sends `request`, then does not read. */
+  stall: { input: { port: number; path: string; request: string }; output: null }
+  /** That client reads again for at most `forMs`, then leaves. */
+  unstall: { input: { forMs: number }; output: StallResult }
+  close: { input: null; output: null }
+}
+
+export interface OpenOptions {
+  port: number
+  path: string
+  connections: number
+  payloadBytes: number
+}
+
+export interface OpenResult {
+  open: number
+  failed: number
+  seconds: number
+  notes: string[]
+}
+
+/** Groups of processes whose CPU time is taken over the measured window. */
+export type Watch = Record<string, number[]>
+
+export interface Window {
+  warmMs: number
+  windowMs: number
+  watch: Watch
+}
+
+export interface ClosedLoopOptions extends Window {
+  outstanding: number
+}
+
+export interface OpenLoopOptions extends Window {
+  /** Messages per second over all connections, evenly spaced. */
+  rate: number
+}
+
+export interface LoadErrors {
+  /** Connections that the server closed or that broke. */
+  closed: number
+  /** Echoes of another connection, out of order, or damaged. */
+  wrong: number
+  /** Messages whose echo had not come one second after the end. */
+  missing: number
+}
+
+export interface LoadResult {
+  messages: number
+  seconds: number
+  errors: LoadErrors
+  notes: string[]
+  latencyUs: LatencySummary
+  /** CPU nanoseconds of each watched group within the window. */
+  cpuNs: Record<string, number>
+  generatorCpuNs: number
+}
+
+export interface StallResult {
+  receivedBytes: number
+  /** The server ended the connection. */
+  closedByServer: boolean
+  closeCode: number | null
+}
+
+export type CommandName = keyof Commands
+
+export interface CommandMessage<Name extends CommandName = CommandName> {
+  id: number
+  name: Name
+  input: Commands[Name]['input']
+}
+
+export type ReplyMessage = { id: number; output: unknown } | { id: number; error: string }

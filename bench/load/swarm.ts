@@ -1,0 +1,184 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { LoadErrors, OpenOptions, OpenResult } from './commands.ts'
+import { Connection, type ConnectionEvents } from './connection.ts'
+import { readFrameHead } from './frames.ts'
+import { Histogram } from './histogram.ts'
+import {
+  echoedId,
+  echoedSequence,
+  echoedTimeUs,
+  minimumPayloadBytes,
+  stampFrame,
+  type Template,
+  textFrameTemplate,
+} from './payload.ts'
+
+/** Handshakes in flight at once. */
+const connectWindow = 64
+const connectTimeoutMs = 60_000
+const graceMs = 1_000
+const maximumBatch = 64
+
+export function nowUs(): number {
+  return Math.floor(performance.now() * 1000)
+}
+
+/** Many echo clients: opens them, sends stamped messages and checks what comes back. */
+export class Swarm implements ConnectionEvents {
+  readonly connections: Connection[] = []
+  readonly latency = new Histogram()
+  readonly notes: string[] = []
+  /** Answer every echo with the next message. */
+  replying = false
+  /** Echoes since the last `beginWindow`. */
+  echoes = 0
+  #errors: LoadErrors = { closed: 0, wrong: 0, missing: 0 }
+  #windowStartUs = 0
+  #windowEndUs = Infinity
+  #template: Template
+  #filler: Buffer
+  #scratch: Buffer = Buffer.alloc(0)
+  #opened = 0
+  #failed = 0
+  #opening = false
+
+  constructor(payloadBytes: number) {
+    this.#template = textFrameTemplate(payloadBytes)
+    this.#filler = Buffer.alloc(payloadBytes, 'abcdefghijklmnopqrstuvwxyz').subarray(minimumPayloadBytes)
+    this.#renewScratch()
+  }
+
+  async open(options: OpenOptions): Promise<OpenResult> {
+    const begin = performance.now()
+    const deadline = begin + connectTimeoutMs
+    this.#opening = true
+    while (this.#opened + this.#failed < options.connections && performance.now() < deadline) {
+      const settled = this.#opened + this.#failed
+      while (this.connections.length < Math.min(options.connections, settled + connectWindow))
+        this.connections.push(new Connection(this.connections.length, options, this))
+      await sleep(1)
+    }
+    this.#opening = false
+    return {
+      open: this.#opened,
+      failed: options.connections - this.#opened,
+      seconds: (performance.now() - begin) / 1000,
+      notes: this.notes,
+    }
+  }
+
+  beginWindow(): void {
+    this.echoes = 0
+    this.latency.reset()
+    this.#windowStartUs = nowUs()
+    this.#windowEndUs = Infinity
+  }
+
+  /** Returns the echoes counted; latencies of messages already sent are still added. */
+  endWindow(): number {
+    this.#windowEndUs = nowUs()
+    return this.echoes
+  }
+
+  /** Waits for echoes under way, then counts what never came. */
+  async settle(): Promise<LoadErrors> {
+    const deadline = performance.now() + graceMs
+    while (this.#underWay() > 0 && performance.now() < deadline) await sleep(5)
+    this.#errors.missing = this.#underWay()
+    return this.#errors
+  }
+
+  discard(): void {
+    for (const connection of this.connections) connection.discard()
+  }
+
+  /** Several messages leave in one write, as a client that has them at once would do. */
+  send(connection: Connection, count: number, sentAtUs: number): void {
+    if (connection.phase !== 'open') return
+    const { frameBytes, clientHeaderBytes } = this.#template
+    const scratch = this.#scratch
+    for (let i = 0; i < count; i++) {
+      stampFrame(scratch, i * frameBytes + clientHeaderBytes, connection.id, connection.nextSend, sentAtUs)
+      connection.nextSend++
+    }
+    const socket = connection.socket
+    socket.write(scratch.subarray(0, count * frameBytes))
+    // Normally the kernel has taken all of it by now; what it has not must not be overwritten.
+    if (socket.writableLength > 0) this.#renewScratch()
+  }
+
+  frames(connection: Connection, buffer: Buffer, start: number, end: number): number {
+    const now = nowUs()
+    let at = start
+    let echoes = 0
+    while (at < end) {
+      const head = readFrameHead(buffer, at, end)
+      const payloadAt = at + head.headerBytes
+      const next = payloadAt + head.payloadBytes
+      if (head.headerBytes === 0 || next > end) break
+      if (head.opcode === 0x1 && head.final) {
+        this.#echo(connection, buffer, payloadAt, head.payloadBytes, now)
+        echoes++
+      } else if (head.opcode >= 0x8) {
+        connection.control(head.opcode, Buffer.from(buffer.subarray(payloadAt, next)))
+      } else {
+        this.#wrong(`unexpected frame: opcode ${head.opcode}, final ${head.final}`)
+      }
+      at = next
+    }
+    if (echoes > 0 && this.replying) this.send(connection, Math.min(echoes, maximumBatch), now)
+    return at
+  }
+
+  opened(): void {
+    this.#opened++
+  }
+
+  closed(_connection: Connection, reason: string): void {
+    if (this.#opening) this.#failed++
+    else this.#errors.closed++
+    this.#note(reason)
+  }
+
+  #echo(connection: Connection, buffer: Buffer, at: number, bytes: number, now: number): void {
+    if (bytes !== this.#template.payloadBytes) {
+      this.#wrong(`echo of ${bytes} bytes`)
+      return
+    }
+    const sequence = echoedSequence(buffer, at)
+    if (echoedId(buffer, at) !== connection.id) {
+      this.#wrong(`connection ${connection.id} got an echo of ${echoedId(buffer, at)}`)
+      return
+    }
+    if (sequence !== connection.nextEcho)
+      this.#wrong(`connection ${connection.id}: message ${sequence} came in place of ${connection.nextEcho}`)
+    connection.nextEcho = sequence + 1
+    if (buffer.compare(this.#filler, 0, this.#filler.length, at + minimumPayloadBytes, at + bytes) !== 0)
+      this.#wrong('damaged payload')
+    const sentAt = echoedTimeUs(buffer, at)
+    this.echoes++
+    if (sentAt >= this.#windowStartUs && sentAt < this.#windowEndUs) this.latency.add(now - sentAt)
+  }
+
+  #underWay(): number {
+    let count = 0
+    for (const connection of this.connections)
+      if (connection.phase === 'open') count += connection.nextSend - connection.nextEcho
+    return count
+  }
+
+  #wrong(note: string): void {
+    this.#errors.wrong++
+    this.#note(note)
+  }
+
+  #note(text: string): void {
+    if (this.notes.length < 8) this.notes.push(text)
+  }
+
+  #renewScratch(): void {
+    const { frame, frameBytes } = this.#template
+    this.#scratch = Buffer.allocUnsafeSlow(maximumBatch * frameBytes)
+    for (let i = 0; i < maximumBatch; i++) this.#scratch.set(frame, i * frameBytes)
+  }
+}

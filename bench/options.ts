@@ -1,0 +1,51 @@
+import { parseArgs } from 'node:util'
+import { latency } from './scenarios/latency.ts'
+import { memory } from './scenarios/memory.ts'
+import { migration } from './scenarios/migration.ts'
+import { roundtrip } from './scenarios/roundtrip.ts'
+import type { Scenario } from './scenarios/scenario.ts'
+import { slowClient } from './scenarios/slow-client.ts'
+
+export const scenarios: readonly Scenario[] = [roundtrip, latency, memory, migration, slowClient]
+
+export interface Options {
+  scenarios: readonly Scenario[]
+  quick: boolean
+  json: string | null
+  help: boolean
+}
+
+export const help = `Usage: npm run bench -- [--only NAME,…] [--quick] [--json FILE]
+
+Measures Evenkeel beside nginx and a Node proxy made with ws, all in front of the same echo application.
+
+  --only NAME,…   only these:
+${scenarios.map(({ name, summary }) => `                    ${name.padEnd(13)}${summary}`).join('\n')}
+  --quick         about a minute; the figures are rough
+  --json FILE     where the figures go (default: bench/results/<time>.json)
+  --help          this text
+
+Needs Linux (it reads /proc). nginx is left out when it is not installed: apt-get install nginx`
+
+/** Throws with a message for the user. */
+export function parseOptions(argv: string[]): Options {
+  const { values } = parseArgs({
+    args: argv,
+    options: {
+      only: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      json: { type: 'string' },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  const chosen = values.only === undefined ? scenarios : values.only.split(',').map(scenarioNamed)
+  return { scenarios: chosen, quick: values.quick, json: values.json ?? null, help: values.help }
+}
+
+function scenarioNamed(name: string): Scenario {
+  const found = scenarios.find((scenario) => scenario.name === name.trim())
+  if (found !== undefined) return found
+  throw new Error(
+    `--only: no benchmark "${name}"; there are ${scenarios.map((scenario) => scenario.name).join(', ')}`,
+  )
+}

@@ -1,0 +1,126 @@
+import { freePort } from '../ports.ts'
+import { type Child, firstMessage, startNodeScript, stopChild, waitUntilReady } from '../processes.ts'
+import type { Peer } from './peer.ts'
+
+export interface NodeOptions {
+  id: string
+  weight?: number
+  /** Keep about 200 B of state per session. */
+  state?: boolean
+}
+
+export interface EvenkeelPeer extends Peer {
+  name: 'evenkeel'
+  admin: Admin
+}
+
+/** One gateway and its echo nodes. */
+export async function startEvenkeel(
+  nodes: readonly NodeOptions[] = [{ id: 'echo-1' }],
+): Promise<EvenkeelPeer> {
+  const [port, internalPort] = [await freePort(), await freePort()]
+  const cli = new URL('../../src/cli/main.ts', import.meta.url)
+  const args = ['gateway', '--port', String(port), '--internal-port', String(internalPort)]
+  const gateway = startNodeScript('evenkeel-gateway', cli, args, false)
+  const admin = new Admin(internalPort)
+  const children: Child[] = []
+  try {
+    await waitUntilReady(gateway, () => admin.ready())
+    for (const node of nodes) children.push(await startEchoNode(node, internalPort))
+    await waitUntilReady(gateway, () => admin.lists(nodes.map(({ id }) => id)))
+  } catch (error) {
+    // Half a peer would only disturb those that are measured.
+    for (const child of [...children, gateway]) await stopChild(child)
+    throw error
+  }
+  return {
+    name: 'evenkeel',
+    port,
+    path: '/ws',
+    gateway: [gateway.pid],
+    node: children.map(({ pid }) => pid),
+    children: [...children, gateway],
+    admin,
+  }
+}
+
+async function startEchoNode(
+  { id, weight = 1, state = false }: NodeOptions,
+  internalPort: number,
+): Promise<Child> {
+  const script = new URL('../apps/evenkeel-node.ts', import.meta.url)
+  const args = ['--id', id, '--weight', String(weight), '--gateway', `ws://127.0.0.1:${internalPort}`]
+  if (state) args.push('--state')
+  const child = startNodeScript(`node-${id}`, script, args)
+  await firstMessage(child)
+  return child
+}
+
+export interface Operation {
+  id: string
+  state: 'running' | 'done' | 'failed' | 'cancelled'
+  total: number
+  moved: number
+  failed: number
+  pauseMs: { p50: number; p99: number } | null
+  startedAt: number
+  endedAt: number | null
+}
+
+export interface NodeView {
+  id: string
+  state: string
+  sessions: number
+}
+
+/** The operator's API, as far as the benchmarks use it. */
+export class Admin {
+  #base: string
+
+  constructor(internalPort: number) {
+    this.#base = `http://127.0.0.1:${internalPort}`
+  }
+
+  /** Without a node a gateway may well say that it is not ready, but it answers. */
+  async ready(): Promise<boolean> {
+    await fetch(`${this.#base}/readyz`)
+    return true
+  }
+
+  nodes(): Promise<NodeView[]> {
+    return this.#call('GET', '/nodes')
+  }
+
+  async lists(ids: readonly string[]): Promise<boolean> {
+    const nodes = await this.nodes()
+    const { status } = await fetch(`${this.#base}/readyz`)
+    return (
+      status === 200 && ids.every((id) => nodes.some((node) => node.id === id && node.state === 'active'))
+    )
+  }
+
+  drain(id: string): Promise<Operation> {
+    return this.#call('POST', `/nodes/${id}/drain`, { ratePerSecond: 0 })
+  }
+
+  async activate(id: string): Promise<void> {
+    await this.#call('POST', `/nodes/${id}/activate`)
+  }
+
+  operation(id: string): Promise<Operation> {
+    return this.#call('GET', `/operations/${id}`)
+  }
+
+  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await fetch(`${this.#base}/api/v1${path}`, {
+      method,
+      ...(body !== undefined && {
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      }),
+    })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`)
+    return JSON.parse(text) as T
+  }
+}

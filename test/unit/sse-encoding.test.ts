@@ -1,0 +1,167 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { encodeComment, encodeEvent } from '../../src/protocol/sse.ts'
+import { testSeed } from '../support/random.ts'
+
+const seed = testSeed('sse-encoding')
+
+interface SseEvent {
+  type: string
+  data: string
+  lastEventId: string
+}
+
+interface Parsed {
+  events: SseEvent[]
+  retryMs: number | null
+}
+
+/** The algorithm of WHATWG HTML §9.2.6, step by step, and nothing from the encoder. */
+function parseEventStream(text: string): Parsed {
+  const events: SseEvent[] = []
+  let retryMs: number | null = null
+  let lastEventId = ''
+  let data = ''
+  let type = ''
+  const lines = text.replace(/^\ufeff/, '').split(/\r\n|\n|\r/)
+  // What follows the last line ending is no line yet.
+  for (const line of lines.slice(0, -1)) {
+    if (line === '') {
+      if (data !== '') events.push({ type: type || 'message', data: data.replace(/\n$/, ''), lastEventId })
+      data = ''
+      type = ''
+      continue
+    }
+    const colon = line.indexOf(':')
+    if (colon === 0) continue
+    const field = colon === -1 ? line : line.slice(0, colon)
+    const value = colon === -1 ? '' : line.slice(colon + 1).replace(/^ /, '')
+    if (field === 'event') type = value
+    else if (field === 'data') data += `${value}\n`
+    else if (field === 'id' && !value.includes('\0')) lastEventId = value
+    else if (field === 'retry' && /^\d+$/.test(value)) retryMs = Number(value)
+  }
+  return { events, retryMs }
+}
+
+/** Everything that ends a line, or looks as if it did. */
+const nasty = [
+  '\r',
+  '\n',
+  '\r\n',
+  '\n\r',
+  '\0',
+  '\u2028',
+  '\u2029',
+  '\u0085',
+  '\v',
+  '\f',
+  '\ufeff',
+  ':',
+  ' ',
+  '',
+]
+const words = [
+  'data',
+  'event',
+  'id',
+  'retry',
+  'data: x',
+  'id: 7',
+  'event: evil',
+  'ä',
+  '🌊',
+  '\ud800',
+  'plain',
+]
+const hostileText = fc
+  .array(fc.oneof(fc.constantFrom(...nasty, ...words), fc.string({ unit: 'binary', maxLength: 5 })), {
+    maxLength: 12,
+  })
+  .map((pieces) => pieces.join(''))
+const isField = (text: string) => !/[\r\n\0]/.test(text)
+const lines = (text: string) => text.replace(/\r\n|\r/g, '\n')
+
+describe.each(['\r', '\n', '\r\n', '\0', '\u2028', '\u2029', '\u0085'])('%j', (character) => {
+  const text = `a${character}b${character}`
+  const isForbidden = /[\r\n\0]/.test(character)
+
+  test('in data', () => {
+    expect(parseEventStream(encodeEvent(text)).events).toEqual([
+      { type: 'message', data: lines(text), lastEventId: '' },
+    ])
+  })
+
+  test.each(['event', 'id'] as const)(`in %s: ${isForbidden ? 'refused' : 'kept'}`, (field) => {
+    if (isForbidden) {
+      expect(() => encodeEvent('x', { [field]: text })).toThrow(RangeError)
+      expect(() => encodeEvent('x', { [field]: character })).toThrow(RangeError)
+    } else {
+      const [event] = parseEventStream(encodeEvent('x', { [field]: text })).events
+      expect(field === 'event' ? event?.type : event?.lastEventId).toBe(text)
+    }
+  })
+
+  test(`in a comment: ${isForbidden ? 'refused' : 'kept'}`, () => {
+    if (isForbidden) expect(() => encodeComment(text)).toThrow(RangeError)
+    else expect(parseEventStream(encodeComment(text)).events).toEqual([])
+  })
+})
+
+test.each(['', ' ', '  two', ':', 'data: x', '\n', '\n\n', 'id: 7\n\nevent: evil', '\ufeffbom'])(
+  'data %j comes out as it went in',
+  (data) => {
+    expect(parseEventStream(encodeEvent(data)).events).toEqual([{ type: 'message', data, lastEventId: '' }])
+  },
+)
+
+test.each([
+  [0, 0],
+  [1_500, 1_500],
+  [1.9, 1],
+  [-5, 0],
+])('retry %d is sent as %d', (given, sent) => {
+  expect(parseEventStream(encodeEvent('x', { retry: given })).retryMs).toBe(sent)
+})
+
+test('parse(encode(x)) = x, for one event and for streams of them', () => {
+  const event = fc.record({
+    data: hostileText,
+    type: fc.option(
+      hostileText.filter((text) => isField(text) && text !== ''),
+      { nil: undefined },
+    ),
+    id: hostileText.filter(isField),
+  })
+  const comment = hostileText.filter(isField).map((text) => ({ comment: text }))
+  const property = fc.property(fc.array(fc.oneof(event, comment), { maxLength: 6 }), (items) => {
+    let text = ''
+    const expected: SseEvent[] = []
+    for (const item of items) {
+      if ('comment' in item) {
+        text += encodeComment(item.comment)
+        continue
+      }
+      const { data, type, id } = item
+      text += encodeEvent(data, type === undefined ? { id } : { id, event: type })
+      expected.push({ type: type ?? 'message', data: lines(data), lastEventId: id })
+    }
+    expect(parseEventStream(text)).toEqual({ events: expected, retryMs: null })
+  })
+  fc.assert(property, { seed, numRuns: 5_000 })
+})
+
+test('no field can inject another one: it is refused or it is one event', () => {
+  const property = fc.property(hostileText, hostileText, hostileText, (data, event, id) => {
+    let text: string
+    try {
+      text = encodeEvent(data, { event, id })
+    } catch (error) {
+      expect(error).toBeInstanceOf(RangeError)
+      expect(isField(event) && isField(id)).toBe(false)
+      return
+    }
+    expect(parseEventStream(text).events).toHaveLength(1)
+  })
+  fc.assert(property, { seed, numRuns: 5_000 })
+})

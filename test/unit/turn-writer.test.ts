@@ -1,0 +1,37 @@
+import type { Socket } from 'node:net'
+import { expect, test } from 'vitest'
+import { Outgoing, TurnWriter } from '../../src/edge/turn-writer.ts'
+
+/** A socket whose kernel buffer is full: it keeps what it is given. */
+class FullSocket {
+  readonly kept: Buffer[] = []
+
+  get writableLength(): number {
+    return this.kept.reduce((sum, { length }) => sum + length, 0)
+  }
+
+  write(bytes: Buffer): boolean {
+    this.kept.push(bytes)
+    return false
+  }
+
+  cork(): void {}
+  uncork(): void {}
+}
+
+const noHeader = Buffer.alloc(0)
+
+test('bytes that were flushed before the end of the turn are not written over by the next one', async () => {
+  const writer = new TurnWriter()
+  const slow = new FullSocket()
+  const first = new Outgoing(slow as unknown as Socket)
+  writer.write(first, noHeader, 0, Buffer.from('first'), 0, 5)
+  // As a close does, whose frame must come behind the messages.
+  first.flush()
+  await new Promise(setImmediate)
+
+  const second = new Outgoing(new FullSocket() as unknown as Socket)
+  writer.write(second, noHeader, 0, Buffer.from('other'), 0, 5)
+  await new Promise(setImmediate)
+  expect(Buffer.concat(slow.kept).toString()).toBe('first')
+})
