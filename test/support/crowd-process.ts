@@ -10,6 +10,7 @@ const actions: Record<CrowdCall['action'], (argument: never) => unknown> = {
   },
   startSending: () => crowd!.startSending(),
   answers: (count: number) => crowd!.answers(count, { timeoutMs: 60_000 }),
+  fence: () => crowd!.fence({ timeoutMs: 60_000 }),
   settle: () => crowd!.settle(),
   replace: (sessions: string[]) => crowd!.replace(sessions),
   progress: () => ({ echoes: crowd!.echoes, closed: crowd!.verdict().closed.length }),

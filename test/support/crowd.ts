@@ -108,6 +108,19 @@ export class Crowd {
     await this.until(() => this.echoes >= wanted, { what: `${count} answers`, ...waiting })
   }
 
+  /** Everyone sends one more message and is answered: no session is stuck. The load goes on. */
+  async fence(waiting?: Waiting): Promise<void> {
+    const wanted = new Map<LedgerClient, number>()
+    for (const client of this.members) {
+      if (!client.open) continue
+      client.send()
+      wanted.set(client, client.ledger.answered + client.ledger.outstanding)
+    }
+    const passed = () =>
+      [...wanted].every(([client, count]) => !client.open || client.ledger.answered >= count)
+    await this.until(passed, { what: 'an answer for everyone', ...waiting })
+  }
+
   /**
    * Sends no more and waits for all answers, then for those of one last message from everyone: what comes twice comes
    * before that. Gives up when nothing comes any more, because what is missing is for the verdict to say.

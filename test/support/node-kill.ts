@@ -55,6 +55,8 @@ export async function runNodeKills(options: NodeKillOptions): Promise<NodeKillRe
     kills += victims.length
     await Promise.all(victims.map(({ id }) => addNode(random.chance(0.5) ? id : undefined)))
     if (drained?.running === true) await cluster.admin.activate(drained.id)
+    // Before the next kill, which would help a session that is stuck now.
+    await crowd.fence()
   }
   await crowd.answers(options.answersPerRound)
   await crowd.settle()

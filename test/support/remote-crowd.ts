@@ -3,7 +3,7 @@ import { type Child, kill, orExit, startChild } from './processes.ts'
 
 export interface CrowdCall {
   id: number
-  action: 'connect' | 'startSending' | 'answers' | 'settle' | 'replace' | 'progress' | 'verdict'
+  action: 'connect' | 'startSending' | 'answers' | 'fence' | 'settle' | 'replace' | 'progress' | 'verdict'
   argument?: unknown
 }
 
@@ -39,6 +39,10 @@ export class RemoteCrowd {
 
   answers(count: number): Promise<void> {
     return this.call('answers', count)
+  }
+
+  fence(): Promise<void> {
+    return this.call('fence')
   }
 
   settle(): Promise<void> {
