@@ -101,6 +101,30 @@ describe('late outputs', () => {
   })
 })
 
+test('messages that reached the source and that it had not begun go on without a mark', async () => {
+  const gateway = await startTestGateway({ rebalance })
+  const a = await startLinkedNode(gateway, 'a')
+  const client = await NumberedClient.connect(gateway.wsUrl)
+  const other = await NumberedClient.connect(gateway.wsUrl)
+  const b = await ScriptedNode.link(gateway, { id: 'b' })
+  const { id } = gateway.operator.sessions().sessions[0]!
+  await a.block('message')
+  client.send(3)
+  await a.step('message', ({ session }) => session === id)
+  const ended = new Migrations(gateway).start(id, 'b')
+  await b.next('prepare')
+  await b.settled()
+  // It follows the three messages and QUIESCE on the link.
+  other.send()
+  await a.step('message', ({ session }) => session !== id)
+  await a.release('message')
+  expect((await ended).outcome).toBe('moved')
+  await client.answers()
+  expect(client.verify()).toEqual([])
+  expect(client.replies.map(({ node }) => node)).toEqual(['a', 'b', 'b'])
+  expect(gateway.operator.counters.messagesRedelivered).toBe(0)
+})
+
 test('50 migrations in a row, with a client that never falls silent', async () => {
   const gateway = await startTestGateway({ rebalance })
   const nodes = ['a', 'b', 'c']

@@ -26,5 +26,3 @@ process.on('message', async ({ id, action, argument }: CrowdCall) => {
   }
   process.send!(answer)
 })
-
-process.on('disconnect', () => process.exit(0))

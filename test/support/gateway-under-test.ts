@@ -33,6 +33,7 @@ export async function gatewayProcess(
     script: 'src/cli/main.ts',
     args: ['gateway', ...flags, '--config', file],
     env: tokenVariables(tokens),
+    ipc: true,
     onLine(line) {
       if (line.includes('"gateway ready"')) ready.resolve(JSON.parse(line))
     },

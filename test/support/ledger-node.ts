@@ -148,6 +148,5 @@ function note(session: Session, n: number, redelivered: boolean, event: Handling
   unwritten += formatHandling({ session: session.id, term: session.term, n, redelivered, event, at })
 }
 
-process.on('disconnect', () => process.exit(0))
 await node.start()
 process.send?.('ready')

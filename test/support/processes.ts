@@ -25,7 +25,7 @@ export interface ChildOptions {
   script: string
   args: readonly string[]
   env?: Record<string, string>
-  /** Opens a message channel. */
+  /** Opens a message channel. The child ends when the channel does, even if this process is killed. */
   ipc?: boolean
   onLine?(line: string): void
 }
@@ -40,7 +40,8 @@ process.on('exit', () => {
 
 /** Runs a script of this project with the Node.js of this process. */
 export function startChild({ name, script, args, env = {}, ipc = false, onLine }: ChildOptions): Child {
-  const child = spawn(process.execPath, ['--conditions=evenkeel-source', script, ...args], {
+  const flags = ['--conditions=evenkeel-source', ...(ipc ? ['--import=./test/support/lifeline.ts'] : [])]
+  const child = spawn(process.execPath, [...flags, script, ...args], {
     cwd: root,
     env: { ...cleanEnvironment(), ...env },
     stdio: ['ignore', 'pipe', 'pipe', ...(ipc ? ['ipc' as const] : [])],

@@ -13,6 +13,8 @@ class Bench {
   readonly sent: Buffer[] = []
   readonly opened: NodeSession[] = []
   nowMs = 0
+  /** While it is set, handlers wait for it. */
+  busy: Promise<void> | undefined
   readonly table: SessionTable
   readonly link: Link
 
@@ -30,7 +32,10 @@ class Bench {
       welcome: { protocol: 1, gateway: 'g', limits: defaultLimits, heartbeatMs: 1, suspectMs: 1, downMs: 1 },
       handlers: {
         open: (session) => void this.opened.push(session as NodeSession),
-        message: (_session, data) => void this.messages.push(String(data)),
+        message: (_session, data) => {
+          this.messages.push(String(data))
+          return this.busy
+        },
         close: (_session, { cause }) => void this.closes.push(cause),
       },
       atomic: false,
@@ -140,4 +145,20 @@ test('after FIN it begins nothing until RESUME of the same attempt; late output 
   bench.nowMs += defaultLimits.lateOutputMs + 1
   expect(session.send('too late')).toBe(false)
   expect(bench.answers()).toEqual(['OUTPUT(1)'])
+})
+
+test('nothing is begun and nothing committed before the handler in flight has settled', async () => {
+  const bench = new Bench()
+  bench.on('open', 1, open())
+  const handler = Promise.withResolvers<void>()
+  bench.busy = handler.promise
+  expect(bench.on('message', 1, message(1), RecordFlag.text)).toEqual([])
+  expect(bench.on('message', 1, message(2), RecordFlag.text)).toEqual([])
+  expect(bench.on('quiesce', 1, u32s([2]))).toEqual([])
+  expect(bench.messages).toEqual(['m1'])
+  handler.resolve()
+  await handler.promise
+  // The second message was not begun, so FIN leaves it to the next node.
+  expect(bench.answers()).toEqual(['COMMIT(1)', 'FIN(1)'])
+  expect(bench.messages).toEqual(['m1'])
 })
