@@ -10,6 +10,8 @@ export interface Limits {
   inboxBytes: number
   /** Largest saved session state, as JSON. */
   stateBytes: number
+  /** Channels that one session may join. */
+  channelsPerSession: number
   /** Request headers accepted from a client, by count … */
   headerCount: number
   /** … and by size. */
@@ -34,6 +36,8 @@ export interface Limits {
   migrationWindow: number
   /** Migrations started per second, per gateway. 0 lifts the budget. */
   migrationsPerSecond: number
+  /** A gateway that leaves closes its clients spread over this time, so that they do not come back as one. */
+  gatewayDrainMs: number
   /** A drain that is not done by then is forced. */
   drainDeadlineMs: number
   /** A node that is down stays in the operator's list for this long. */
@@ -48,6 +52,14 @@ export interface Limits {
   suspectMs: number
   /** A silent link is down: its node's sessions are re-assigned. */
   downMs: number
+  /** Who is in the cluster says so anew this often … */
+  leaseRefreshMs: number
+  /** … and is gone when nothing was heard of it for this long. */
+  leaseMs: number
+  /** Redis must connect, and answer a command, within this time. */
+  redisCommandMs: number
+  /** What one Redis server may owe an answer for; commands beyond it fail at once. */
+  redisInFlightBytes: number
 }
 
 const KiB = 1024
@@ -60,6 +72,7 @@ export const defaultLimits: Readonly<Limits> = {
   inboxMessages: 256,
   inboxBytes: MiB,
   stateBytes: 64 * KiB,
+  channelsPerSession: 128,
   headerCount: 100,
   headerBytes: 16 * KiB,
   handshakeMs: 10 * second,
@@ -72,6 +85,7 @@ export const defaultLimits: Readonly<Limits> = {
   waitForNodeMs: 0,
   migrationWindow: 64,
   migrationsPerSecond: 500,
+  gatewayDrainMs: 10 * second,
   drainDeadlineMs: 300 * second,
   downNodeMs: 300 * second,
   linkMessageBytes: 8 * MiB,
@@ -79,4 +93,8 @@ export const defaultLimits: Readonly<Limits> = {
   heartbeatMs: 2 * second,
   suspectMs: 4 * second,
   downMs: 6 * second,
+  leaseRefreshMs: 2 * second,
+  leaseMs: 6 * second,
+  redisCommandMs: second,
+  redisInFlightBytes: 8 * MiB,
 }

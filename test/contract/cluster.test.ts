@@ -1,0 +1,14 @@
+import { afterAll, beforeAll, describe } from 'vitest'
+import { busContract } from './bus-contract.ts'
+import { leadContract } from './lead-contract.ts'
+import { registryContract } from './registry-contract.ts'
+import { worlds } from './worlds.ts'
+
+describe.each(worlds)('$name', (world) => {
+  beforeAll(() => world.start())
+  afterAll(() => world.stop())
+
+  describe('bus', () => busContract(world))
+  describe('registry', () => registryContract(world))
+  describe('lead', () => leadContract(world))
+})
