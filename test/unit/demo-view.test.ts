@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { GatewayRow } from '../../src/cli/demo/cluster.ts'
 import type { Line } from '../../src/cli/demo/screen.ts'
 import { type DemoState, frame, type NodeRow } from '../../src/cli/demo/view.ts'
 
@@ -18,12 +19,24 @@ function row(id: string, changes: Partial<NodeRow> = {}): NodeRow {
   }
 }
 
+function gateway(id: string, port: number, changes: Partial<GatewayRow> = {}): GatewayRow {
+  return {
+    id,
+    state: 'up',
+    publicUrl: `http://127.0.0.1:${port}`,
+    internalUrl: `http://127.0.0.1:${port + 1}`,
+    sessions: 100,
+    pid: 1,
+    ...changes,
+  }
+}
+
 function state(changes: Partial<DemoState> = {}): DemoState {
   return {
     now: 10_000,
     readyAt: 0,
-    publicUrl: 'http://127.0.0.1:8080',
-    internalUrl: 'http://127.0.0.1:8081',
+    redisUrl: null,
+    gateways: [gateway('gateway-1', 8080)],
     nodes: [row('node-1'), row('node-2')],
     clientsWanted: 200,
     clients: { connected: 200, sent: 1, answered: 1, lost: 0, doubled: 0, reordered: 0, closed: 0 },
@@ -53,6 +66,22 @@ describe('the table of the demo', () => {
       expect(lines.at(-1)).toContain('q quit')
       expect(lines.some((line) => line.includes('more'))).toBe(count > 10)
     }
+  })
+
+  test('has a line for each gateway where there are several', () => {
+    const gateways = [
+      gateway('gateway-1', 8080),
+      gateway('gateway-2', 50_082, { state: 'down', sessions: 0 }),
+    ]
+    const nodes = Array.from({ length: 64 }, (_, index) => row(`node-${index + 1}`))
+    const lines = shown({ gateways, nodes, redisUrl: 'redis://127.0.0.1:40000' })
+    expect(lines[0]).toContain('redis://127.0.0.1:40000')
+    expect(lines.filter((line) => line.startsWith(' gateway-'))).toEqual([
+      ' gateway-1  http://127.0.0.1:8080    http://127.0.0.1:8081         100',
+      ' gateway-2  http://127.0.0.1:50082   http://127.0.0.1:50083       down',
+    ])
+    expect(lines.length).toBeLessThanOrEqual(24)
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
   })
 
   test('hides nodes that are down before those that are live', () => {

@@ -13,6 +13,8 @@ export interface DemoOptions {
   policy: PolicyName
   /** 0: only on events and on request. */
   rebalanceIntervalMs: number
+  /** Two gateways that meet at a Redis of their own, in place of one by itself. */
+  redis: boolean
   /** Draw a live view. Default: when stdout is a terminal. */
   tty: boolean
 }
@@ -25,6 +27,7 @@ interface Flags {
   internalPort: number
   policy: DemoOptions['policy']
   rebalanceInterval: number
+  redis?: boolean
   tty: boolean
 }
 
@@ -33,7 +36,7 @@ const defaultWeights = [1, 1, 2]
 export function addDemo(program: Command): void {
   program
     .command('demo')
-    .description('run a gateway, nodes and clients in one terminal and watch them')
+    .description('run gateways, nodes and clients in one terminal and watch them')
     .option('--nodes <n>', 'nodes to start (default: 3)', integerFrom(1, 64))
     .option('--weights <list>', 'their weights (default: 1,1,2)', parseWeights)
     .option('--clients <n>', 'simulated clients', integerFrom(0, 100_000), 200)
@@ -45,6 +48,7 @@ export function addDemo(program: Command): void {
         .default('weighted-least-connections'),
     )
     .option('--rebalance-interval <ms>', '0: only on events and on request', parseMilliseconds, 10_000)
+    .option('--redis', 'run two gateways and the redis-server at which they meet')
     .option('--no-tty', 'print lines instead of a live view')
     .action(async (flags: Flags, command: Command) => {
       const weights = weightsOf(flags)
@@ -59,6 +63,7 @@ export function addDemo(program: Command): void {
         internalPort: flags.internalPort,
         policy: flags.policy,
         rebalanceIntervalMs: flags.rebalanceInterval,
+        redis: flags.redis === true,
         tty: flags.tty && process.stdout.isTTY === true,
       } satisfies DemoOptions)
     })

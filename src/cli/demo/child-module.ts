@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 /** `.ts` when run from the sources, `.js` when built. */
@@ -7,11 +8,11 @@ const leash = new URL(`./leash${extension}`, import.meta.url).href
 
 const stderrCharactersKept = 4_096
 
-const running = new Set<ChildProcess>()
+const running = new Map<ChildProcess, NodeJS.Signals>()
 
 // However the demo ends, short of a SIGKILL (then their leash ends them), it leaves no process behind.
 process.on('exit', () => {
-  for (const child of running) child.kill('SIGKILL')
+  for (const [child, signal] of running) child.kill(signal)
 })
 
 export interface ChildModule {
@@ -20,19 +21,29 @@ export interface ChildModule {
   readonly ended: Promise<string>
 }
 
+export interface ModuleOptions {
+  /** Default: that of this process. */
+  env?: Readonly<Record<string, string | undefined>>
+  /** How it is ended when this process ends. Default SIGKILL. */
+  endSignal?: NodeJS.Signals
+  /** Gets each line of its stdout. */
+  onLine?: (line: string) => void
+}
+
 /** Runs a module, named relative to this folder and without extension, as a child that ends with this process. */
 export function startModule(
   module: string,
   args: string[],
-  env: Record<string, string | undefined> = process.env,
+  { env = process.env, endSignal = 'SIGKILL', onLine }: ModuleOptions = {},
 ): ChildModule {
   const child = fork(fileURLToPath(new URL(module + extension, import.meta.url)), args, {
     execPath: process.execPath,
     execArgv: [...(extension === '.ts' ? ['--conditions=evenkeel-source'] : []), '--import', leash],
     env,
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    stdio: ['ignore', onLine === undefined ? 'ignore' : 'pipe', 'pipe', 'ipc'],
   })
-  running.add(child)
+  running.set(child, endSignal)
+  if (onLine !== undefined) createInterface({ input: child.stdout! }).on('line', onLine)
   let stderr = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-stderrCharactersKept)

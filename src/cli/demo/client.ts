@@ -14,17 +14,21 @@ type Totals = Omit<ClientsReport, 'connected'>
 /** One person talking: a message every half second or so, over a connection that comes back when it closes. */
 export class DemoClient {
   private readonly name: string
-  private readonly url: string
+  private readonly urls: readonly string[]
   private readonly totals: Totals
   private socket: WebSocket | null = null
   private ledger: Ledger | null = null
   private connections = 0
+  private attempts = 0
   private failures = 0
 
-  /** `totals` are shared by all clients; what closed connections leave behind is added there. */
-  constructor(name: string, url: string, totals: Totals) {
+  /**
+   * It connects to the first URL, and to the next one each time that fails or ends.
+   * `totals` are shared by all clients; what closed connections leave behind is added there.
+   */
+  constructor(name: string, urls: readonly string[], totals: Totals) {
     this.name = name
-    this.url = url
+    this.urls = urls
     this.totals = totals
   }
 
@@ -38,7 +42,8 @@ export class DemoClient {
   }
 
   connect(): void {
-    const socket = new WebSocket(this.url, { perMessageDeflate: false, handshakeTimeout: 10_000 })
+    const url = this.urls[this.attempts++ % this.urls.length]!
+    const socket = new WebSocket(url, { perMessageDeflate: false, handshakeTimeout: 10_000 })
     this.socket = socket
     socket.on('open', () => this.opened())
     socket.on('message', (data) => {

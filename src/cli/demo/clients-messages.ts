@@ -2,7 +2,8 @@ import type { Verdict } from './ledger.ts'
 
 /** From the demo to the clients' process, once. */
 export interface StartClients {
-  url: string
+  /** Each client prefers one of them, in turn. */
+  urls: string[]
   clients: number
 }
 

@@ -6,9 +6,13 @@ import type { ClientsReport, StartClients } from './clients-messages.ts'
 const connectsPerMs = 2
 const reportMs = 500
 
-process.once('message', ({ url, clients: count }: StartClients) => {
+process.once('message', ({ urls, clients: count }: StartClients) => {
   const totals = { sent: 0, answered: 0, lost: 0, doubled: 0, reordered: 0, closed: 0 }
-  const clients = Array.from({ length: count }, (_, index) => new DemoClient(`c${index + 1}`, url, totals))
+  const clients = Array.from({ length: count }, (_, index) => {
+    const first = index % urls.length
+    const inTurn = [...urls.slice(first), ...urls.slice(0, first)]
+    return new DemoClient(`c${index + 1}`, inTurn, totals)
+  })
   for (const [index, client] of clients.entries()) setTimeout(() => client.connect(), index / connectsPerMs)
 
   setInterval(() => {

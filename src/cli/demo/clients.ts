@@ -24,9 +24,9 @@ export class Clients {
     })
   }
 
-  connect(url: string): void {
+  connect(urls: string[]): void {
     // A failure shows as the end of their process.
-    this.child?.process.send({ url, clients: this.wanted } satisfies StartClients, () => {})
+    this.child?.process.send({ urls, clients: this.wanted } satisfies StartClients, () => {})
   }
 
   /** Resolves when their process ended, with how; never when there is none. */

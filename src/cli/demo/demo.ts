@@ -1,16 +1,18 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { DemoOptions } from '../commands/demo.ts'
 import { CommandFailed } from '../errors.ts'
 import { percent } from '../output.ts'
 import { Clients } from './clients.ts'
-import { type DemoGateway, startDemoGateway } from './gateway.ts'
+import { type DemoCluster, openCluster } from './cluster.ts'
 import { Monitor } from './monitor.ts'
 import { Nodes } from './nodes.ts'
 
 const nodesUpMs = 60_000
+const nodesLookMs = 50
 
-/** A gateway, its nodes and its clients. */
+/** Gateways, their nodes and their clients. */
 export class Demo {
-  readonly gateway: DemoGateway
+  readonly cluster: DemoCluster
   readonly clients: Clients
   readonly monitor: Monitor
   /** When all was up; null before. */
@@ -22,44 +24,44 @@ export class Demo {
   private readonly weights: readonly number[]
   private closing = false
 
-  /** Opens the gateway. Throws ConfigError or CommandFailed. */
+  /** Opens the gateways. Throws ConfigError or CommandFailed. */
   static async open(options: DemoOptions): Promise<Demo> {
-    return new Demo(options, await startDemoGateway(options))
+    return new Demo(options, await openCluster(options))
   }
 
-  private constructor({ weights, clients }: DemoOptions, gateway: DemoGateway) {
+  private constructor({ weights, clients }: DemoOptions, cluster: DemoCluster) {
     const { promise, reject } = Promise.withResolvers<never>()
     this.failure = promise
     this.fail = reject
     // Whoever waits for it hears of it; that nobody does yet is no reason to crash.
     promise.catch(() => {})
-    this.gateway = gateway
+    this.cluster = cluster
     this.weights = weights
-    this.monitor = new Monitor(gateway.operator)
-    this.nodes = new Nodes(gateway, (id, how) => this.nodeEnded(id, how))
+    this.monitor = new Monitor(cluster)
+    this.nodes = new Nodes(cluster, (id, how) => this.ended(id, how))
+    cluster.onUnexpectedEnd((what, how) => this.ended(what, how))
     this.clients = new Clients(clients)
     void this.clients.ended.then((how) => this.fail(new CommandFailed(`The clients' process ${how}.`)))
   }
 
   /** Starts the nodes and, once they are up, lets the clients connect. Throws CommandFailed. */
   async populate(): Promise<void> {
-    const up = Promise.withResolvers<void>()
-    const missing = new Set(this.weights.map((weight) => this.nodes.add(weight)))
-    const unsubscribe = this.gateway.operator.onEvent((event) => {
-      if (event.type === 'node-up' && missing.delete(event.node) && missing.size === 0) up.resolve()
-    })
-    const timer = setTimeout(() => {
-      const names = [...missing].join(', ')
-      this.fail(new CommandFailed(`Not up after ${nodesUpMs / 1000} s: ${names}. Is this machine too busy?`))
-    }, nodesUpMs)
-    try {
-      await Promise.race([up.promise, this.failure])
-    } finally {
-      unsubscribe()
-      clearTimeout(timer)
+    const ids = this.weights.map((weight) => this.nodes.add(weight))
+    const startedAt = performance.now()
+    for (;;) {
+      const up = new Set(this.cluster.nodes().flatMap(({ id, health }) => (health === 'healthy' ? id : [])))
+      const missing = ids.filter((id) => !up.has(id))
+      if (missing.length === 0) break
+      if (performance.now() - startedAt > nodesUpMs) {
+        const names = missing.join(', ')
+        throw new CommandFailed(`Not up after ${nodesUpMs / 1000} s: ${names}. Is this machine too busy?`)
+      }
+      await Promise.race([delay(nodesLookMs), this.failure])
     }
     this.readyAt = Date.now()
-    this.clients.connect(`${this.gateway.publicUrl.replace('http', 'ws')}/ws`)
+    this.clients.connect(
+      this.cluster.gateways().map(({ publicUrl }) => `${publicUrl.replace('http', 'ws')}/ws`),
+    )
   }
 
   /** What the key does, or nothing. */
@@ -68,14 +70,14 @@ export class Demo {
     if (key === 'a') this.addNode()
     else if (key === 'k') this.killNode()
     else if (key === 'd') this.drainNode()
-    else if (key === 'r') this.rebalance()
+    else if (key === 'r') void this.rebalance()
   }
 
   /** Ends everything without asking anybody. */
   async close(): Promise<void> {
     this.closing = true
     this.fail(new CommandFailed('The demo was ended.'))
-    await Promise.all([this.clients.kill(), this.nodes.killAll(), this.gateway.close()])
+    await Promise.all([this.clients.kill(), this.nodes.killAll(), this.cluster.close()])
   }
 
   private addNode(): void {
@@ -99,16 +101,21 @@ export class Demo {
     this.monitor.note({ text: 'no other node could take the sessions: press a first', colour: 'yellow' })
   }
 
-  private rebalance(): void {
-    for (const { total, imbalanceBefore } of this.gateway.operator.rebalance()) {
-      if (total === 0) {
+  private async rebalance(): Promise<void> {
+    try {
+      for (const { total, imbalanceBefore } of await this.cluster.rebalance()) {
+        if (total > 0) continue
         this.monitor.note({ text: `rebalance: nothing to move, imbalance ${percent(imbalanceBefore)}` })
       }
+    } catch (error) {
+      this.monitor.note({ text: `rebalance: ${(error as Error).message}`, colour: 'red' })
     }
   }
 
-  private nodeEnded(id: string, how: string): void {
-    if (this.readyAt === null) this.fail(new CommandFailed(`${id} ${how}.`))
-    else this.monitor.note({ text: `${id} ${how}`, colour: 'red' })
+  /** A process ended by itself. The demo goes on while there is something to see. */
+  private ended(what: string, how: string): void {
+    const isOver = this.cluster.gateways().every(({ state }) => state === 'down')
+    if (this.readyAt === null || isOver) this.fail(new CommandFailed(`${what} ${how}.`))
+    else this.monitor.note({ text: `${what} ${how}`, colour: 'red' })
   }
 }

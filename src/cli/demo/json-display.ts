@@ -13,8 +13,10 @@ export function createJsonDisplay(): Display {
       demo = attached
     },
     ready() {
-      const { gateway } = demo!
-      print({ event: 'ready', public: gateway.publicUrl, internal: gateway.internalUrl })
+      const { cluster } = demo!
+      const { publicUrl, internalUrl } = cluster.gateways()[0]!
+      const redis = cluster.redisUrl === null ? {} : { redis: cluster.redisUrl }
+      print({ event: 'ready', public: publicUrl, internal: internalUrl, ...redis })
       timer = setInterval(() => print(lineOf(demo!)), lineMs)
     },
     close() {
@@ -23,9 +25,10 @@ export function createJsonDisplay(): Display {
   }
 }
 
-function lineOf({ monitor, clients: { report } }: Demo) {
+function lineOf({ cluster, monitor, clients: { report } }: Demo) {
   return {
     at: Date.now(),
+    gateways: cluster.gateways(),
     nodes: monitor.nodes().map((node) => ({
       id: node.id,
       weight: node.weight,

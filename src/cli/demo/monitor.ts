@@ -1,4 +1,5 @@
-import type { NodeView, Operator } from '../../gateway/operator.ts'
+import type { NodeView } from '../../gateway/operator.ts'
+import type { DemoCluster } from './cluster.ts'
 import { type Note, noteOf } from './event-text.ts'
 import { Pauses } from './pauses.ts'
 
@@ -8,19 +9,19 @@ const notesKept = 64
 
 export type TimedNote = Note & { at: number }
 
-/** Follows the gateway: what the display shows beside the clients' own numbers. */
+/** Follows the cluster: what the display shows beside the clients' own numbers. */
 export class Monitor {
   /** Sessions that moved, by a plan, a drain or a request. */
   migrations = 0
   /** Oldest first. */
   readonly notes: TimedNote[] = []
-  private readonly operator: Operator
+  private readonly cluster: DemoCluster
   private readonly pauses = new Pauses()
   private readonly downAt = new Map<string, number>()
 
-  constructor(operator: Operator) {
-    this.operator = operator
-    operator.onEvent((event) => {
+  constructor(cluster: DemoCluster) {
+    this.cluster = cluster
+    cluster.onEvent((event, gateway) => {
       if (event.type === 'migration') {
         if (event.outcome !== 'moved') return
         this.migrations++
@@ -30,7 +31,7 @@ export class Monitor {
       if (event.type === 'node-up') this.downAt.delete(event.node)
       if (event.type === 'node-down') this.downAt.set(event.node, event.at)
       const note = noteOf(event)
-      if (note !== null) this.note(note)
+      if (note !== null) this.note(gateway === null ? note : { ...note, text: `${gateway}: ${note.text}` })
     })
   }
 
@@ -44,12 +45,12 @@ export class Monitor {
   }
 
   get redelivered(): number {
-    return this.operator.counters.messagesRedelivered
+    return this.cluster.redelivered
   }
 
   nodes(): NodeView[] {
     const oldest = Date.now() - downShownMs
-    return this.operator
+    return this.cluster
       .nodes()
       .filter(({ id, health }) => health !== 'down' || (this.downAt.get(id) ?? 0) >= oldest)
       .sort((a, b) => a.id.localeCompare(b.id, 'en', { numeric: true }))

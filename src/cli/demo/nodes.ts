@@ -1,6 +1,6 @@
 import type { NodeView } from '../../gateway/operator.ts'
 import { type ChildModule, startModule } from './child-module.ts'
-import type { DemoGateway } from './gateway.ts'
+import type { DemoCluster } from './cluster.ts'
 
 interface NodeProcess extends ChildModule {
   /** The signal with which it was told to go. */
@@ -9,30 +9,30 @@ interface NodeProcess extends ChildModule {
 
 /** The demo's node processes: each is the echo example. */
 export class Nodes {
-  private readonly gateway: DemoGateway
+  private readonly cluster: DemoCluster
   private readonly onUnexpectedEnd: (id: string, how: string) => void
   private readonly processes = new Map<string, NodeProcess>()
   private started = 0
   private closing = false
 
-  constructor(gateway: DemoGateway, onUnexpectedEnd: (id: string, how: string) => void) {
-    this.gateway = gateway
+  constructor(cluster: DemoCluster, onUnexpectedEnd: (id: string, how: string) => void) {
+    this.cluster = cluster
     this.onUnexpectedEnd = onUnexpectedEnd
   }
 
   /** Starts one more; returns its id. */
   add(weight: number): string {
-    const { internalUrl, nodeToken, pool } = this.gateway
+    const { nodeArguments, nodeToken, pool } = this.cluster
     const id = `node-${++this.started}`
     const child = startModule(
       '../../../examples/echo-node',
       [
         ...['--id', id, '--weight', String(weight), '--pool', pool],
-        ...['--gateway', internalUrl.replace('http', 'ws')],
+        ...nodeArguments,
         // Nodes get killed here, and clients that resend nothing must see no answer twice.
         ...['--delivery', 'atomic'],
       ],
-      { ...process.env, EVENKEEL_NODE_TOKEN: nodeToken ?? '' },
+      { env: { ...process.env, EVENKEEL_NODE_TOKEN: nodeToken ?? '' } },
     )
     const node: NodeProcess = { ...child, leaving: null }
     this.processes.set(id, node)
@@ -68,7 +68,7 @@ export class Nodes {
   }
 
   private dismissOne(signal: 'SIGTERM' | 'SIGKILL', isCandidate: (view: NodeView) => boolean): string | null {
-    const views = this.gateway.operator.nodes().filter(({ pool }) => pool === this.gateway.pool)
+    const views = this.cluster.nodes().filter(({ pool }) => pool === this.cluster.pool)
     const candidates = views.filter(
       (view) =>
         this.processes.has(view.id) &&

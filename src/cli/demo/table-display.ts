@@ -39,12 +39,12 @@ export function createTableDisplay(): Display {
   }
 }
 
-function stateOf({ gateway, monitor, clients, readyAt }: Demo, keys: boolean) {
+function stateOf({ cluster, monitor, clients, readyAt }: Demo, keys: boolean) {
   return {
     now: Date.now(),
     readyAt,
-    publicUrl: gateway.publicUrl,
-    internalUrl: gateway.internalUrl,
+    redisUrl: cluster.redisUrl,
+    gateways: cluster.gateways(),
     nodes: monitor.nodes(),
     clientsWanted: clients.wanted,
     clients: clients.report,

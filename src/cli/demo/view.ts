@@ -1,6 +1,7 @@
 import type { NodeView } from '../../gateway/operator.ts'
 import { age, type Colour, milliseconds, percent, printable } from '../output.ts'
 import type { ClientsReport } from './clients-messages.ts'
+import type { GatewayRow } from './cluster.ts'
 import type { TimedNote } from './monitor.ts'
 import type { Line, Span } from './screen.ts'
 
@@ -13,8 +14,8 @@ export interface DemoState {
   now: number
   /** null while starting. */
   readyAt: number | null
-  publicUrl: string
-  internalUrl: string
+  redisUrl: string | null
+  gateways: readonly GatewayRow[]
   nodes: NodeRow[]
   clientsWanted: number
   clients: ClientsReport
@@ -35,11 +36,12 @@ const stateColours: Record<string, Colour> = {
   down: 'red',
 }
 const widths = { node: 8, state: 8, weight: 6, sessions: 8, share: 7, rate: 7 }
+const gatewayWidths = [9, 23, 23]
 const barMax = 40
 const notesMin = 3
 const notesMax = 10
-/** Lines beside those of nodes and notes. */
-const fixedLines = 10
+/** Lines beside those of gateways, nodes and notes. */
+const fixedLines = 9
 /** Relative distance from the fair share that the planner leaves alone. */
 const tolerance = 0.03
 
@@ -48,19 +50,16 @@ export function startingFrame(): Line[] {
 }
 
 export function frame(state: DemoState, { columns, rows }: { columns: number; rows: number }): Line[] {
-  const shown = fitting(state.nodes, Math.max(1, rows - fixedLines - 1 - notesMin))
+  const gatewayLines = gatewayTable(state.gateways)
+  const fixed = fixedLines + gatewayLines.length
+  const shown = fitting(state.nodes, Math.max(1, rows - fixed - 1 - notesMin))
   const hidden = state.nodes.length - shown.length
   const nodeLines = nodeTable(shown, columns)
   if (hidden > 0) nodeLines.push([{ text: ` … and ${hidden} more`, colour: 'dim' }])
-  const notesFit = Math.min(notesMax, Math.max(notesMin, rows - fixedLines - nodeLines.length))
+  const notesFit = Math.min(notesMax, Math.max(notesMin, rows - fixed - nodeLines.length))
   return [
-    title(state.readyAt === null ? 'starting…' : `up ${age(state.readyAt, state.now)}`),
-    [
-      { text: ' public ', colour: 'dim' },
-      { text: state.publicUrl },
-      { text: '   internal ', colour: 'dim' },
-      { text: state.internalUrl },
-    ],
+    title(state.readyAt === null ? 'starting…' : `up ${age(state.readyAt, state.now)}`, state.redisUrl),
+    ...gatewayLines,
     [],
     ...nodeLines,
     [],
@@ -80,8 +79,33 @@ function fitting(nodes: NodeRow[], max: number): NodeRow[] {
   return live.slice(0, max - 1)
 }
 
-function title(status: string): Line {
-  return [{ text: ' Evenkeel demo', colour: 'bold' }, { text: `   ${status}` }]
+function title(status: string, redisUrl: string | null = null): Line {
+  const place = redisUrl === null ? '' : `   ${redisUrl}`
+  return [{ text: ' Evenkeel demo', colour: 'bold' }, { text: `   ${status}${place}` }]
+}
+
+function gatewayTable(gateways: readonly GatewayRow[]): Line[] {
+  const [only] = gateways
+  if (only !== undefined && gateways.length === 1) {
+    return [
+      [
+        { text: ' public ', colour: 'dim' },
+        { text: only.publicUrl },
+        { text: '   internal ', colour: 'dim' },
+        { text: only.internalUrl },
+      ],
+    ]
+  }
+  const cells = (row: readonly string[]) =>
+    row.map((text, index) => text.padEnd(gatewayWidths[index] ?? 0)).join('  ')
+  return [
+    [{ text: ` ${cells(['GATEWAY', 'PUBLIC', 'INTERNAL', 'SESSIONS'])}`, colour: 'bold' }],
+    ...gateways.map(({ id, state, publicUrl, internalUrl, sessions }): Line => {
+      const held = state === 'down' ? 'down' : String(sessions)
+      const text = ` ${cells([printable(id), publicUrl, internalUrl, held.padStart(widths.sessions)])}`
+      return [state === 'down' ? { text, colour: 'red' } : { text }]
+    }),
+  ]
 }
 
 function nodeTable(nodes: NodeRow[], columns: number): Line[] {
@@ -143,8 +167,8 @@ function totals(state: DemoState): Line[] {
   const pause = pauseMs === null ? '-' : `${milliseconds(pauseMs.p50)} / ${milliseconds(pauseMs.p99)}`
   const numbers = ` migrations ${state.migrations}   pause p50/p99 ${pause}   redelivered ${state.redelivered}`
   if (clientsWanted === 0) {
-    const url = `${state.publicUrl.replace('http', 'ws')}/ws`
-    return [[{ text: ` no clients: connect yours to ${url}` }], [{ text: numbers }]]
+    const urls = state.gateways.map(({ publicUrl }) => `${publicUrl.replace('http', 'ws')}/ws`)
+    return [[{ text: ` no clients: connect yours to ${urls.join(' or ')}` }], [{ text: numbers }]]
   }
   const fault = (name: string, count: number): Span => ({
     text: `   ${name} ${count}`,
