@@ -4,6 +4,8 @@
  * The count lives in `session.state`, so it goes on where it was when the session moves or its node dies.
  *
  *   npm run example:echo -- --id chat-1 --gateway ws://127.0.0.1:8081
+ *
+ * With --redis, or EVENKEEL_REDIS, it finds every gateway of that cluster by itself.
  */
 import { parseArgs } from 'node:util'
 import { createNode } from 'evenkeel/sdk'
@@ -13,7 +15,8 @@ const { values } = parseArgs({
     id: { type: 'string', default: `echo-${process.pid}` },
     pool: { type: 'string', default: 'default' },
     weight: { type: 'string', default: '1' },
-    gateway: { type: 'string', multiple: true, default: ['ws://127.0.0.1:8081'] },
+    gateway: { type: 'string', multiple: true },
+    redis: { type: 'string' },
     delivery: { type: 'string', default: 'stream' },
     help: { type: 'boolean', default: false },
   },
@@ -21,16 +24,19 @@ const { values } = parseArgs({
 
 if (values.help) {
   console.log(
-    'Usage: npm run example:echo -- [--id ID] [--pool NAME] [--weight N] [--gateway URL]... [--delivery stream|atomic]',
+    'Usage: npm run example:echo -- [--id ID] [--pool NAME] [--weight N] [--gateway URL]... [--redis URL] [--delivery stream|atomic]',
   )
   process.exit(0)
 }
+
+// The Redis where the cluster meets, unless gateways are named.
+const redis = values.redis ?? (values.gateway === undefined ? process.env.EVENKEEL_REDIS : undefined)
 
 const node = createNode({
   id: values.id,
   pool: values.pool,
   weight: Number(values.weight),
-  gateways: values.gateway,
+  ...(redis ? { redis } : { gateways: values.gateway ?? ['ws://127.0.0.1:8081'] }),
   delivery: values.delivery as 'stream' | 'atomic',
 })
 

@@ -2,7 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
 import type { Operator, RebalanceResult } from '../gateway/operator.ts'
 import type { EventStreams } from './event-stream.ts'
+import { Peers } from './peers.ts'
 import { createRouter, route } from './router.ts'
+import { sessionsEverywhere } from './session-pages.ts'
 
 export const apiPrefix = '/api/v1'
 
@@ -17,6 +19,8 @@ const drainBody = z.strictObject({
   ratePerSecond: z.int().min(0).max(1e6).exactOptional(),
 })
 const rebalanceBody = z.strictObject({ pool: idText.exactOptional(), dryRun: z.boolean().exactOptional() })
+/** Bounds are the operator's, which names them. */
+const publishBody = z.strictObject({ channel: z.string(), data: z.string() })
 const migrateBody = z.strictObject({ to: idText })
 const sessionsQuery = z.strictObject({
   node: idText.exactOptional(),
@@ -28,15 +32,22 @@ const sessionsQuery = z.strictObject({
 export function createApi(options: {
   operator: Operator
   events: EventStreams
+  /** The other gateways of the cluster. */
+  peers: Peers
   onError(error: unknown, request: IncomingMessage): void
 }): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
-  const { operator, events, onError } = options
-  const routes = [...nodeRoutes(operator), ...sessionRoutes(operator), ...operationRoutes(operator, events)]
+  const { operator, events, peers, onError } = options
+  const routes = [
+    ...nodeRoutes(operator),
+    ...sessionRoutes(operator, peers),
+    ...operationRoutes(operator, peers, events),
+  ]
   return createRouter({ prefix: apiPrefix, routes, onError })
 }
 
 function nodeRoutes(operator: Operator) {
   return [
+    route({ method: 'GET', path: '/gateways', handle: () => ok(operator.gateways()) }),
     route({ method: 'GET', path: '/nodes', handle: () => ok(operator.nodes()) }),
     route({ method: 'GET', path: '/nodes/:id', handle: ({ params: [id = ''] }) => ok(operator.node(id)) }),
     route({
@@ -60,37 +71,45 @@ function nodeRoutes(operator: Operator) {
   ]
 }
 
-function sessionRoutes(operator: Operator) {
+function sessionRoutes(operator: Operator, peers: Peers) {
   return [
     route({
       method: 'GET',
       path: '/sessions',
       query: sessionsQuery,
-      handle: ({ query }) => ok(operator.sessions(query)),
+      handle: async ({ query, request }) =>
+        ok(
+          Peers.isFromPeer(request)
+            ? operator.sessions(query)
+            : await sessionsEverywhere(operator, peers, query),
+        ),
     }),
     route({
       method: 'GET',
       path: '/sessions/:id',
-      handle: ({ params: [id = ''] }) => ok(operator.session(id)),
+      handle: peers.anywhere(({ params: [id = ''] }) => ok(operator.session(id))),
     }),
     route({
       method: 'POST',
       path: '/sessions/:id/migrate',
       body: migrateBody,
-      handle: ({ params: [id = ''], body }) => ({ status: 202, body: operator.migrate(id, body.to) }),
+      handle: peers.anywhere(({ params: [id = ''], body }) => ({
+        status: 202,
+        body: operator.migrate(id, (body as { to: string }).to),
+      })),
     }),
     route({
       method: 'DELETE',
       path: '/sessions/:id',
-      handle: ({ params: [id = ''] }) => {
+      handle: peers.anywhere(({ params: [id = ''] }) => {
         operator.closeSession(id)
         return { status: 204 }
-      },
+      }),
     }),
   ]
 }
 
-function operationRoutes(operator: Operator, events: EventStreams) {
+function operationRoutes(operator: Operator, peers: Peers, events: EventStreams) {
   return [
     route({
       method: 'POST',
@@ -98,11 +117,17 @@ function operationRoutes(operator: Operator, events: EventStreams) {
       body: rebalanceBody,
       handle: ({ body }) => ok(rebalanceAnswer(operator.rebalance(body))),
     }),
+    route({
+      method: 'POST',
+      path: '/publish',
+      body: publishBody,
+      handle: async ({ body }) => ok(await operator.publish(body.channel, body.data)),
+    }),
     route({ method: 'GET', path: '/operations', handle: () => ok(operator.operations()) }),
     route({
       method: 'GET',
       path: '/operations/:id',
-      handle: ({ params: [id = ''] }) => ok(operator.operation(id)),
+      handle: peers.anywhere(({ params: [id = ''] }) => ok(operator.operation(id))),
     }),
     route({
       method: 'GET',

@@ -9,6 +9,7 @@ import { send, sendJson, sendProblem } from './http.ts'
 import type { AdminLogger } from './logger.ts'
 import type { Metrics } from './metrics.ts'
 import { landingPage } from './page.ts'
+import { Peers } from './peers.ts'
 import { methodNotAllowed, splitTarget } from './router.ts'
 
 export interface InternalListenerOptions {
@@ -129,6 +130,7 @@ function createHandler(options: InternalListenerOptions): Handler {
   const { operator, metrics, logger, readyz = () => operator.readiness() } = options
   const api = createApi({
     operator,
+    peers: new Peers(operator, options.adminToken),
     events: createEventStreams(operator, logger, options.events),
     onError: (error, request) => reportUnexpected(logger, error, request),
   })

@@ -161,7 +161,7 @@ function registerTraffic(registry: Registry, operator: Operator): void {
     () => operator.counters.backpressurePauses,
   )
   labelled('slow_consumers_total', 'Slow clients, by what was done about them.', 'action', () => ({
-    close: operator.counters.slowConsumersClosed,
+    ...operator.counters.slowConsumers,
   }))
 }
 

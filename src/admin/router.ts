@@ -21,7 +21,7 @@ export interface Route<Body, Query> {
   path: string
   body?: z.ZodType<Body>
   query?: z.ZodType<Query>
-  handle(call: Call<Body, Query>): Reply
+  handle(call: Call<Body, Query>): Reply | Promise<Reply>
 }
 
 interface CompiledRoute {
@@ -73,7 +73,7 @@ async function dispatch(
   const params = paramsOf(found.segments, segments)
   const query = parseQuery(found.route.query, search)
   const body = found.route.body && check(found.route.body, await readJsonBody(request), 'body')
-  const reply = found.route.handle({ params, query, body, request, response })
+  const reply = await found.route.handle({ params, query, body, request, response })
   if (reply === null) return
   if (reply.status === 204) response.writeHead(204).end()
   else sendJson(response, reply.status, reply.body)

@@ -40,6 +40,14 @@ export const configSchema = z.strictObject({
   $schema: z.string().exactOptional().describe('For editors; the gateway ignores it.'),
   public: listener('0.0.0.0', 8080, 'Where clients connect.'),
   internal: listener('127.0.0.1', 8081, 'Links of nodes, admin API, metrics and health.'),
+  redis: text
+    .exactOptional()
+    .describe(
+      'redis: or rediss: URL that all gateways and nodes of the cluster share. Default: one gateway by itself.',
+    ),
+  internalUrl: text
+    .exactOptional()
+    .describe('How nodes and other gateways reach the internal listener. Default: its address and port.'),
   gatewayId: text.exactOptional().describe('Default: made up at start.'),
   policy: z
     .enum(policyNames)
@@ -50,6 +58,10 @@ export const configSchema = z.strictObject({
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')
     .describe('Origins of the web pages that may connect; clients without an Origin always may.'),
+  slowConsumer: z
+    .enum(['close', 'drop', 'coalesce'])
+    .default('close')
+    .describe('What happens to a client that does not read what its channels get.'),
   rebalance: z
     .strictObject({
       enabled: z.boolean().default(true).describe('false: only on request.'),

@@ -45,6 +45,8 @@ function eventText(event: OperatorEvent): string {
       const { kind, subject, state, moved, total, failed } = event.operation
       return `${kind} of ${subject}: ${state}, ${moved} of ${total} moved, ${failed} failed`
     }
+    case 'publish-failed':
+      return `${event.node} to ${event.channel}: ${event.reason}`
     case 'session-lost':
       return `${event.session}: ${event.reason}`
     default:

@@ -8,10 +8,12 @@ import { addDemo } from './commands/demo.ts'
 import { addDrain } from './commands/drain.ts'
 import { addEvents } from './commands/events.ts'
 import { addGateway } from './commands/gateway.ts'
+import { addGateways } from './commands/gateways.ts'
 import { addHealth } from './commands/health.ts'
 import { addMigrate } from './commands/migrate.ts'
 import { addNodes } from './commands/nodes.ts'
 import { addOperation } from './commands/operation.ts'
+import { addPublish } from './commands/publish.ts'
 import { addRebalance } from './commands/rebalance.ts'
 import { addSessions } from './commands/sessions.ts'
 import { addWeight } from './commands/weight.ts'
@@ -34,7 +36,9 @@ function createProgram(): Command {
   addActivate(program)
   addWeight(program)
   addRebalance(program)
+  addGateways(program)
   addMigrate(program)
+  addPublish(program)
   addEvents(program)
   addOperation(program)
   addHealth(program)

@@ -7,11 +7,14 @@ import type { Duplex } from 'node:stream'
 import { checkLocalRequest } from '../admin/access.ts'
 import { createInternalListener } from '../admin/internal-listener.ts'
 import { createMetrics } from '../admin/metrics.ts'
+import type { ClusterMember } from '../cluster/member.ts'
+import { MemoryCluster } from '../cluster/memory.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
+import type { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
@@ -20,7 +23,9 @@ export interface RunningGateway {
   readonly operator: Operator
   readonly publicPort: number
   readonly internalPort: number
-  /** Closes clients with 1012, then links and listeners. */
+  /** Not ready from now on; clients are closed with 1012, spread over `limits.gatewayDrainMs`. */
+  leave(): Promise<void>
+  /** Closes what is left at once: clients, links, listeners. */
   close(): Promise<void>
 }
 
@@ -33,10 +38,14 @@ export async function startGateway(
   tokens: GatewayTokens,
   logger: Logger,
 ): Promise<RunningGateway> {
+  const id = config.gatewayId ?? `${hostname()}-${randomBytes(4).toString('hex')}`
+  const cluster = await joinCluster(config, logger)
   const gateway = new Gateway({
-    id: config.gatewayId ?? `${hostname()}-${randomBytes(4).toString('hex')}`,
+    id,
     limits: { ...defaultLimits, ...config.limits },
     policy: config.policy,
+    cluster,
+    slowConsumer: config.slowConsumer,
     rebalance: { ...config.rebalance, maxMovesPerRound: config.rebalance.maxMovesPerRound ?? null },
   })
   const operator = new OperatorView(gateway)
@@ -53,6 +62,7 @@ export async function startGateway(
     gateway,
     pool: config.pool,
     allowedOrigins: config.allowedOrigins,
+    readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
   const metrics = createMetrics(operator)
@@ -71,8 +81,15 @@ export async function startGateway(
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
   })
 
+  async function leave(): Promise<void> {
+    await Promise.all([cluster.registry.withdraw(), gateway.leave()])
+  }
+
   async function close(): Promise<void> {
     gateway.stop()
+    void cluster.registry.withdraw()
+    // What the nodes are to know of their clients leaves at the end of the turn.
+    await new Promise(setImmediate)
     clients.server.close()
     internal.close()
     links.close()
@@ -81,17 +98,38 @@ export async function startGateway(
     links.terminate()
     internal.closeAllConnections()
     metrics.close()
+    await cluster.close()
   }
 
   try {
     const internalPort = await listen(internal, config.internal)
     const publicPort = await listen(clients.server, config.public)
     gateway.start()
-    return { operator, publicPort, internalPort, close }
+    await cluster.registry.announce({
+      kind: 'gateway',
+      id,
+      instance: randomBytes(12).toString('base64url'),
+      internalUrl: config.internalUrl ?? urlOf(config.internal.host, internalPort),
+      startedAt: gateway.startedAt,
+      state: 'active',
+    })
+    return { operator, publicPort, internalPort, leave, close }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+async function joinCluster({ redis, limits }: GatewayConfig, logger: Logger): Promise<ClusterMember> {
+  if (redis === undefined) return new MemoryCluster({ limits }).join()
+  const { joinRedis } = await import('../cluster/redis.ts')
+  const onProblem = (problem: EvenkeelError) => logger.warn({ code: problem.code }, problem.message)
+  return joinRedis({ url: redis, limits, onProblem })
+}
+
+function urlOf(host: string, port: number): string {
+  const address = host === '0.0.0.0' || host === '::' ? hostname() : host
+  return `ws://${address.includes(':') ? `[${address}]` : address}:${port}`
 }
 
 async function listen(server: Server, { host, port }: { host: string; port: number }): Promise<number> {

@@ -12,6 +12,7 @@ export interface PublicListenerOptions {
   /** The pool that serves `/ws` and `/sse`. */
   pool: string
   allowedOrigins: AllowedOrigins
+  readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
@@ -87,8 +88,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       json(response, 200, { status: 'ok' })
     } else if (path === '/readyz') {
       allow(request, 'GET')
-      const ready = !gateway.stopping
-      json(response, ready ? 200 : 503, { ready, reasons: ready ? [] : ['draining'] })
+      const readiness = options.readiness()
+      json(response, readiness.ready ? 200 : 503, readiness)
     } else if (path === '/ws') {
       throw new EvenkeelError('UPGRADE_REQUIRED', 'this is a WebSocket endpoint')
     } else {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { ClientConnection } from '../gateway/client-connection.ts'
+import type { ClientConnection, SharedMessages } from '../gateway/client-connection.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Session } from '../gateway/session.ts'
 import { bearerToken, isSameSecret } from '../link/token.ts'
@@ -17,6 +17,7 @@ export interface SseEdgeOptions {
 
 const heartbeatMs = 15_000
 const rememberedKeys = 64
+const reconnectSpreadMs = 2_000
 const maxKeyBytes = 255
 
 class SseConnection implements ClientConnection {
@@ -45,6 +46,20 @@ class SseConnection implements ClientConnection {
     )
   }
 
+  deliverShared(shared: SharedMessages): void {
+    shared.encoded.sse ??= shared.messages.map(({ payload, text }) =>
+      text
+        ? encodeEvent(payload.toString('utf8'))
+        : encodeEvent(payload.toString('base64'), { event: 'binary' }),
+    )
+    // The id is the stream's own; the rest is the same for all.
+    this.write(shared.encoded.sse.map((event) => `id: ${++this.lastId}\n${event}`).join(''))
+  }
+
+  keepsUp(): boolean {
+    return !this.response.writableNeedDrain
+  }
+
   write(text: string): boolean {
     return this.response.write(text)
   }
@@ -55,6 +70,11 @@ class SseConnection implements ClientConnection {
 
   close(code: number, reason: string): void {
     if (this.response.writableEnded) return
+    if (code === CloseCode.serviceRestart) {
+      // EventSource comes back by itself after this time: to another gateway, and not all at once.
+      this.response.end(`retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n`)
+      return
+    }
     this.response.end(encodeEvent(JSON.stringify({ code, reason }), { event: 'close' }))
   }
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { Turn } from '../gateway/turn.ts'
 
 /** A message up to this size is copied next to its header; a larger one is written from where it is. */
 const copiedBytes = 8 * 1024
@@ -74,11 +75,14 @@ export class TurnWriter {
   private slab = Buffer.allocUnsafeSlow(slabBytes)
   private used = 0
   private dirty: Outgoing[] = []
-  private scheduled = false
+  private readonly turn: Turn
+
+  constructor(turn: Turn) {
+    this.turn = turn
+  }
 
   /**
-   * Adds one message to what `out` gets. `header` writes up to `headerBytes` before the payload and returns how many.
-   * Returns false when the socket does not keep up.
+   * Adds one message to what `out` gets: the first `headerBytes` of `header`, then the payload.
    */
   write(
     out: Outgoing,
@@ -88,7 +92,7 @@ export class TurnWriter {
     start: number,
     end: number,
   ): void {
-    if (!out.waiting) this.dirty.push(out)
+    this.touch(out)
     const bytes = end - start
     const needed = headerBytes + (bytes <= copiedBytes ? bytes : 0)
     if (this.used + needed > this.slab.length) {
@@ -101,14 +105,21 @@ export class TurnWriter {
     this.used += needed
     out.extend(slab, used, this.used)
     if (bytes > copiedBytes) out.append(payload.subarray(start, end))
-    if (!this.scheduled) {
-      this.scheduled = true
-      setImmediate(this.flush)
-    }
+  }
+
+  /** Adds bytes that several sockets get: they are written from where they are. */
+  append(out: Outgoing, piece: Buffer): void {
+    this.touch(out)
+    out.append(piece)
+  }
+
+  private touch(out: Outgoing): void {
+    if (out.waiting) return
+    if (this.dirty.length === 0) this.turn.write(this.flush)
+    this.dirty.push(out)
   }
 
   private readonly flush = (): void => {
-    this.scheduled = false
     const { dirty } = this
     this.dirty = []
     let taken = true

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
-import type { ClientConnection } from '../gateway/client-connection.ts'
+import type { ClientConnection, SharedMessages } from '../gateway/client-connection.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Session } from '../gateway/session.ts'
 import { isSendableCloseCode } from '../protocol/close-codes.ts'
@@ -50,6 +50,16 @@ class WebSocketConnection implements ClientConnection {
   deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
     if (this.ws.readyState !== WebSocket.OPEN) return true
     this.writer.write(this.out, header, writeFrameHeader(end - start, text), batch, start, end)
+    return this.keepsUp()
+  }
+
+  deliverShared(shared: SharedMessages): void {
+    if (this.ws.readyState !== WebSocket.OPEN) return
+    shared.encoded.websocket ??= encodeFrames(shared)
+    this.writer.append(this.out, shared.encoded.websocket)
+  }
+
+  keepsUp(): boolean {
     const { socket } = this.out
     if (!socket.writableNeedDrain) return true
     if (!this.awaitsDrain) {
@@ -97,6 +107,16 @@ function writeFrameHeader(bytes: number, text: boolean): number {
   return 10
 }
 
+/** All messages in one piece: a member of the channel costs one reference and one write. */
+function encodeFrames({ messages }: SharedMessages): Buffer {
+  const pieces: Buffer[] = []
+  for (const { payload, text } of messages) {
+    const headerBytes = writeFrameHeader(payload.length, text)
+    pieces.push(Buffer.from(header.subarray(0, headerBytes)), payload)
+  }
+  return Buffer.concat(pieces)
+}
+
 const sweepMs = 1_000
 
 /** Terminates WebSockets: one session for each. */
@@ -104,13 +124,14 @@ export class WebSocketEdge {
   private readonly options: WebSocketEdgeOptions
   private readonly server: WebSocketServer
   private readonly connections = new Set<WebSocketConnection>()
-  private readonly writer = new TurnWriter()
+  private readonly writer: TurnWriter
   private readonly sweeper: NodeJS.Timeout
   private tick = 0
 
   constructor(options: WebSocketEdgeOptions) {
     this.options = options
-    const { limits } = options.gateway
+    const { limits, turn } = options.gateway
+    this.writer = new TurnWriter(turn)
     this.server = new WebSocketServer({
       noServer: true,
       clientTracking: false,

@@ -30,6 +30,7 @@ export class Drain implements MoveSource {
   private readonly ratePerSecond: number | null
   private readonly startedAt: number
   private started = 0
+  private readonly elsewhereAtStart: number
   private forcing = false
   private readonly retryAt = new Map<Session, number>()
 
@@ -44,6 +45,7 @@ export class Drain implements MoveSource {
     this.operation = operation
     this.context = context
     this.startedAt = context.now()
+    this.elsewhereAtStart = node.elsewhere
     this.deadlineAt = this.startedAt + deadlineMs
     this.ratePerSecond = ratePerSecond
   }
@@ -91,9 +93,13 @@ export class Drain implements MoveSource {
       this.forcing = false
     }
     if (this.node.assigned.size > 0 || this.node.pending > 0) return
-    this.node.state = 'drained'
-    this.finish('done')
-    if (!this.node.link.closed) this.node.link.put(RecordType.drained, 0, 0, 0)
+    if (this.node.state === 'draining') {
+      this.node.state = 'drained'
+      if (!this.node.link.closed) this.node.link.put(RecordType.drained, 0, 0, 0)
+    }
+    // Other gateways empty the node too; the operator who asked here hears when all have.
+    this.operation.movedElsewhere = this.elsewhereAtStart - this.node.elsewhere
+    if (this.node.elsewhere === 0) this.finish('done')
   }
 
   finish(state: 'done' | 'failed' | 'cancelled'): void {

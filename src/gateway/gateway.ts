@@ -1,43 +1,47 @@
 import { randomBytes } from 'node:crypto'
-import { imbalance } from '../core/balance/planner.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { ClusterMember } from '../cluster/member.ts'
 import { type PickContext, type Policy, type PolicyName, policies } from '../core/balance/policies.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
-import { type Hello, RecordType, type SessionMeta } from '../protocol/link-records.ts'
+import {
+  type DrainOrder,
+  type Hello,
+  isChannelName,
+  type Report,
+  type SessionMeta,
+} from '../protocol/link-records.ts'
+import { Channels } from './channels.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Drain, type DrainContext } from './drainer.ts'
 import { linkHandlers, zombieHandlers } from './link-records.ts'
 import { Migrator, type MoveResult } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import { NodeTable } from './node-table.ts'
-import { Operations } from './operations.ts'
-import type { Counters, OperatorEvent } from './operator.ts'
-import { planFor, type RebalanceContext, RebalanceRound } from './rebalancer.ts'
-import { Session } from './session.ts'
+import { type OperationRecord, Operations } from './operations.ts'
+import type { Counters, OperatorEvent, Untimed } from './operator.ts'
+import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
+import { Session, type SlowConsumerPolicy } from './session.ts'
+import { Turn } from './turn.ts'
 
 export interface GatewayOptions {
   id: string
   limits: Readonly<Limits>
   policy: PolicyName
-  rebalance: {
-    enabled: boolean
-    /** 0: only on node events and on request. */
-    intervalMs: number
-    tolerance: number
-    maxMovesPerRound: number | null
-  }
+  rebalance: RebalanceOptions
+  /** The other gateways, or none. */
+  cluster: ClusterMember
+  /** Default `close`. */
+  slowConsumer?: SlowConsumerPolicy
   /** Monotonic milliseconds. Default: `performance.now`. */
   now?: () => number
   random?: () => number
 }
 
-type Untimed<T> = T extends { at: number } ? Omit<T, 'at'> : never
-
-/** After a node came, went or changed, others of the same deploy often follow: one round serves them all. */
-const rebalanceDebounceMs = 100
 const maintenanceMs = 1_000
+const leaveStepMs = 20
 
 /**
  * The heart of one gateway process: sessions, their nodes, and what moves them. Knows no socket; the edge brings
@@ -56,11 +60,17 @@ export class Gateway {
     messagesRedelivered: 0,
     staleFramesDropped: 0,
     backpressurePauses: 0,
-    slowConsumersClosed: 0,
+    publishesFailed: 0,
+    slowConsumers: { close: 0, drop: 0, coalesce: 0 },
   }
+  readonly turn = new Turn()
+  readonly channels: Channels
+  readonly cluster: ClusterMember
+  readonly slowConsumer: SlowConsumerPolicy
   readonly nodes: NodeTable
   readonly operations: Operations
   readonly migrator: Migrator
+  readonly rebalancer: Rebalancer
   readonly sessions = new Map<number, Session>()
   readonly sessionsById = new Map<string, Session>()
   stopping = false
@@ -69,13 +79,11 @@ export class Gateway {
   private readonly policyByPool = new Map<string, Policy>()
   private readonly waiting = new Set<Session>()
   private readonly drains = new Map<NodeEntry, Drain>()
-  private readonly rounds = new Map<string, RebalanceRound>()
   private readonly listeners = new Set<(event: OperatorEvent) => void>()
   private readonly nodeWaiters = new Set<() => void>()
   private readonly timers: NodeJS.Timeout[] = []
   private readonly pickContext: PickContext
   private lastNumber = 0
-  private rebalanceTimer: NodeJS.Timeout | null = null
 
   constructor(options: GatewayOptions) {
     this.options = options
@@ -83,6 +91,9 @@ export class Gateway {
     this.limits = options.limits
     this.now = options.now ?? (() => performance.now())
     this.pickContext = { random: options.random ?? Math.random }
+    this.slowConsumer = options.slowConsumer ?? 'close'
+    this.cluster = options.cluster
+    this.channels = new Channels(options.cluster.bus, this.turn)
     this.operations = new Operations((operation) => this.publish({ type: 'operation', operation }))
     this.nodes = new NodeTable(options.limits, {
       suspect: (node) => this.publish({ type: 'node-suspect', node: node.id }),
@@ -97,20 +108,47 @@ export class Gateway {
       now: this.now,
       onResult: (result) => this.moveEnded(result),
     })
+    this.rebalancer = new Rebalancer(options.rebalance, {
+      gatewayId: options.id,
+      nodes: this.nodes,
+      migrator: this.migrator,
+      operations: this.operations,
+      cluster: options.cluster,
+      publish: (event) => this.publish(event),
+    })
   }
 
   start(): void {
     this.timers.push(setInterval(() => this.nodes.tick(this.now()), this.nodes.tickMs))
     this.timers.push(setInterval(() => this.maintain(), maintenanceMs))
-    const { enabled, intervalMs } = this.options.rebalance
-    if (enabled && intervalMs > 0) this.timers.push(setInterval(() => this.rebalanceAll(), intervalMs))
+    this.rebalancer.start()
+    // The registry keeps a view only while somebody watches.
+    this.cluster.registry.watch(() => {})
+  }
+
+  /** Takes no more clients and closes those it has with 1012, spread evenly over `limits.gatewayDrainMs`. */
+  async leave(): Promise<void> {
+    this.stopping = true
+    for (const wake of this.nodeWaiters) wake()
+    const leaving = [...this.sessions.values()]
+    const startedAt = this.now()
+    let closed = 0
+    // Clients may leave by themselves meanwhile; nobody is waited for who is not there.
+    while (leaving.some(({ connection }) => connection !== null)) {
+      const due = Math.ceil(
+        leaving.length * Math.min(1, (this.now() - startedAt) / this.limits.gatewayDrainMs),
+      )
+      for (; closed < due; closed++)
+        leaving[closed]!.closeClient(CloseCode.serviceRestart, 'the gateway stops')
+      await delay(leaveStepMs)
+    }
   }
 
   /** Closes every client with 1012. The caller closes links and listeners. */
   stop(): void {
     this.stopping = true
     for (const timer of this.timers) clearInterval(timer)
-    if (this.rebalanceTimer !== null) clearTimeout(this.rebalanceTimer)
+    this.rebalancer.stop()
     this.migrator.stop()
     for (const session of [...this.sessions.values()]) {
       session.closeClient(CloseCode.serviceRestart, 'the gateway stops')
@@ -169,16 +207,39 @@ export class Gateway {
       handlers: linkHandlers(this, node),
       joined: () => {
         link.ping()
+        // A weight that an operator set outlives the node's restart.
+        if (node.weight !== hello.weight) node.steer({ weight: node.weight })
         this.publish({ type: 'node-up', node: node.id, pool: node.pool })
         this.nodesChanged()
       },
     }
   }
 
-  /** A node asks to be drained before it leaves. */
-  nodeLeaves(node: NodeEntry): void {
-    if (node.state === 'active') this.startDrain(node, this.limits.drainDeadlineMs, null)
-    else if (node.state === 'drained') node.link.put(RecordType.drained, 0, 0, 0)
+  /** What the bus could not take is counted and logged; publishers at nodes are not waited for. */
+  publishFromNode(node: NodeEntry, channel: string, payload: Buffer, text: boolean): void {
+    this.cluster.bus.publish(channel, payload, text).catch((error: unknown) => {
+      this.counters.publishesFailed++
+      this.publish({
+        type: 'publish-failed',
+        node: node.id,
+        channel,
+        reason: String((error as Error).message),
+      })
+    })
+  }
+
+  /** Throws BAD_REQUEST, NOT_READY. */
+  async publishToChannel(
+    channel: string,
+    payload: Buffer,
+    text: boolean,
+  ): Promise<{ deliveredLocal: number }> {
+    if (!isChannelName(channel))
+      throw new EvenkeelError('BAD_REQUEST', 'channel has 1 to 255 bytes and no control characters')
+    if (payload.length > this.limits.messageBytes)
+      throw new EvenkeelError('TOO_LARGE', `data has at most ${this.limits.messageBytes} bytes`)
+    await this.cluster.bus.publish(channel, payload, text)
+    return { deliveredLocal: this.channels.membersHere(channel) }
   }
 
   linkClosed(node: NodeEntry, code: number, reason: string): void {
@@ -196,10 +257,16 @@ export class Gateway {
     this.recover(session)
   }
 
-  reported(node: NodeEntry): void {
-    if (!node.refusing) return
+  /** What a node is set to is kept at the node, so that all its gateways agree. */
+  reported(node: NodeEntry, report: Report): void {
+    const refused = node.refusing
     node.refusing = false
-    this.nodesChanged()
+    if (report.steered >= node.steered) {
+      if (report.weight !== node.weight) this.weightChanged(node, report.weight)
+      if (report.drain === null) this.activated(node)
+      else if (node.state === 'active') this.drainOrdered(node, report.drain)
+    }
+    if (refused) this.nodesChanged()
   }
 
   // For sessions.
@@ -213,44 +280,20 @@ export class Gateway {
 
   // For operators.
 
-  startDrain(node: NodeEntry, deadlineMs: number, ratePerSecond: number | null) {
-    const known = this.drains.get(node)
-    if (known !== undefined) return known.operation
-    const operation = this.operations.start('drain', node.id, node.assigned.size)
-    const drain = new Drain(node, operation, this.drainContext, deadlineMs, ratePerSecond)
-    this.drains.set(node, drain)
-    this.publish({ type: 'node-state', node: node.id, state: 'draining' })
-    for (const move of [...node.incoming]) move.step('cancelled')
-    drain.start()
-    return operation
+  /** Drains the node at all its gateways. */
+  drain(node: NodeEntry, order: DrainOrder): OperationRecord {
+    node.steer({ drain: order })
+    return this.drainOrdered(node, order)
   }
 
   activate(node: NodeEntry): void {
-    this.drains.get(node)?.finish('cancelled')
-    if (node.state === 'active') return
-    node.state = 'active'
-    this.publish({ type: 'node-state', node: node.id, state: 'active' })
-    this.nodesChanged()
+    node.steer({ drain: null })
+    this.activated(node)
   }
 
   setWeight(node: NodeEntry, weight: number): void {
-    node.weight = weight
-    this.publish({ type: 'node-weight', node: node.id, weight })
-    this.nodesChanged()
-  }
-
-  /** Plans for one pool and, unless `dryRun`, begins the round; a round that is under way is replaced. */
-  rebalance(pool: string, dryRun: boolean) {
-    const plan = planFor(pool, this.rebalanceContext)
-    if (dryRun || plan.moves.length === 0) return { plan, operation: null }
-    this.rounds.get(pool)?.finish('cancelled')
-    const operation = this.operations.start('rebalance', pool, plan.total)
-    const { moves, imbalanceBefore, imbalanceAfter } = plan
-    this.publish({ type: 'plan', pool, moves, imbalanceBefore, imbalanceAfter })
-    const round = new RebalanceRound(pool, plan, operation, this.rebalanceContext)
-    this.rounds.set(pool, round)
-    round.start()
-    return { plan, operation }
+    node.steer({ weight })
+    this.weightChanged(node, weight)
   }
 
   migrate(session: Session, target: NodeEntry) {
@@ -262,17 +305,13 @@ export class Gateway {
       result: (result) => {
         operation.add(result)
         operation.end(result.moved ? 'done' : 'failed')
-        this.rebalanceSoon()
+        this.rebalancer.soon()
       },
     })
     return operation
   }
 
-  imbalanceOf(pool: string): number {
-    return imbalance(this.nodes.inPool(pool))
-  }
-
-  publish(event: Untimed<OperatorEvent>): void {
+  publish(event: Untimed): void {
     const timed = { at: Date.now(), ...event } as OperatorEvent
     for (const listener of this.listeners) listener(timed)
   }
@@ -283,6 +322,38 @@ export class Gateway {
   }
 
   // Inside.
+
+  private drainOrdered(node: NodeEntry, { deadlineMs, ratePerSecond }: DrainOrder): OperationRecord {
+    const known = this.drains.get(node)
+    if (known !== undefined) return known.operation
+    const operation = this.operations.start('drain', node.id, node.total)
+    const drain = new Drain(
+      node,
+      operation,
+      this.drainContext,
+      deadlineMs ?? this.limits.drainDeadlineMs,
+      ratePerSecond,
+    )
+    this.drains.set(node, drain)
+    this.publish({ type: 'node-state', node: node.id, state: 'draining' })
+    for (const move of [...node.incoming]) move.step('cancelled')
+    drain.start()
+    return operation
+  }
+
+  private activated(node: NodeEntry): void {
+    if (node.state === 'active') return
+    this.drains.get(node)?.finish('cancelled')
+    node.state = 'active'
+    this.publish({ type: 'node-state', node: node.id, state: 'active' })
+    this.nodesChanged()
+  }
+
+  private weightChanged(node: NodeEntry, weight: number): void {
+    node.weight = weight
+    this.publish({ type: 'node-weight', node: node.id, weight })
+    this.nodesChanged()
+  }
 
   /** Gives the session to a node at its last commit, or lets it wait for one. */
   private recover(session: Session): void {
@@ -308,6 +379,7 @@ export class Gateway {
   private nodeDown(node: NodeEntry, reason: string): void {
     if (!node.link.closed) node.link.handlers = zombieHandlers(this, node)
     this.publish({ type: 'node-down', node: node.id, reason, sessions: node.assigned.size })
+    this.channels.nodeLost(node)
     this.drains.get(node)?.finish(node.assigned.size === 0 ? 'done' : 'failed')
     for (const move of [...node.incoming]) move.step('target-lost')
     for (const session of [...node.assigned]) {
@@ -318,14 +390,14 @@ export class Gateway {
         this.recover(session)
       }
     }
-    this.rebalanceSoon()
+    this.rebalancer.soon()
   }
 
   private nodesChanged(): void {
     for (const session of this.waiting) this.recover(session)
     for (const wake of this.nodeWaiters) wake()
     this.migrator.pump()
-    this.rebalanceSoon()
+    this.rebalancer.soon()
   }
 
   private moveEnded({ session, from, to, reason, outcome, moved, pauseMs, held }: MoveResult): void {
@@ -345,18 +417,6 @@ export class Gateway {
       session.unassign(true)
       this.recover(session)
     }
-  }
-
-  private rebalanceSoon(): void {
-    if (!this.options.rebalance.enabled || this.stopping) return
-    this.rebalanceTimer ??= setTimeout(() => {
-      this.rebalanceTimer = null
-      this.rebalanceAll()
-    }, rebalanceDebounceMs)
-  }
-
-  private rebalanceAll(): void {
-    for (const pool of this.nodes.poolNames()) if (!this.rounds.has(pool)) this.rebalance(pool, false)
   }
 
   /** Once a second: deadlines that need no precision. */
@@ -388,21 +448,8 @@ export class Gateway {
       this.drains.delete(drain.node)
       if (drain.node.state === 'drained')
         this.publish({ type: 'node-state', node: drain.node.id, state: 'drained' })
-      this.rebalanceSoon()
+      this.rebalancer.soon()
     },
-  }
-
-  private get rebalanceContext(): RebalanceContext {
-    const { tolerance, maxMovesPerRound } = this.options.rebalance
-    return {
-      migrator: this.migrator,
-      tolerance,
-      maxMovesPerRound,
-      inPool: (pool) => this.nodes.inPool(pool),
-      ended: (round) => {
-        if (this.rounds.get(round.pool) === round) this.rounds.delete(round.pool)
-      },
-    }
   }
 
   private nextNumber(): number {

@@ -2,6 +2,7 @@ import type { LinkHandlers } from '../link/link.ts'
 import { clipCloseReason, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import {
+  isChannelName,
   parseRefusal,
   parseReport,
   RecordFlag,
@@ -21,7 +22,9 @@ export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
   return {
     record(type, flags, number, term, batch, start, end) {
       if (number === 0) {
-        linkRecord(gateway, node, type, batch.subarray(start, end))
+        const body = batch.subarray(start, end)
+        if (type >= RecordType.publish) channelRecord(gateway, node, type, flags, body)
+        else linkRecord(gateway, node, type, body)
         return
       }
       checkSize(gateway, type, end - start - 4)
@@ -62,11 +65,35 @@ export function zombieHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers 
 
 function linkRecord(gateway: Gateway, node: NodeEntry, type: number, body: Buffer): void {
   if (type === RecordType.report) {
-    node.report = parseReport(body)
-    gateway.reported(node)
-  } else if (type === RecordType.drain) {
-    gateway.nodeLeaves(node)
+    const report = parseReport(body)
+    node.reported(report, gateway.id)
+    gateway.reported(node, report)
   }
+}
+
+/** PUBLISH, SUBSCRIBE, UNSUBSCRIBE. */
+function channelRecord(gateway: Gateway, node: NodeEntry, type: number, flags: number, body: Buffer): void {
+  if (type === RecordType.publish) {
+    const nameEnd = 2 + body.readUInt16LE(0)
+    if (nameEnd > body.length)
+      throw new EvenkeelError('RECORD_INVALID', 'PUBLISH: the name is longer than the record')
+    const name = channelName(body.toString('utf8', 2, nameEnd))
+    // A copy: the bus may keep it, and the batch it is part of is large.
+    gateway.publishFromNode(node, name, Buffer.from(body.subarray(nameEnd)), (flags & RecordFlag.text) !== 0)
+    return
+  }
+  const name = channelName(body.toString('utf8'))
+  if (type === RecordType.subscribe) {
+    gateway.channels.open(name).nodes.add(node)
+    return
+  }
+  const channel = gateway.channels.get(name)
+  if (channel?.nodes.delete(node)) gateway.channels.closeIfEmpty(channel)
+}
+
+function channelName(name: string): string {
+  if (isChannelName(name)) return name
+  throw new EvenkeelError('RECORD_INVALID', 'a channel name has 1 to 255 bytes and no control characters')
 }
 
 /** The codec lets through what fits any configuration. Throws RECORD_INVALID. */
@@ -117,7 +144,14 @@ function current(
       )
       break
     case RecordType.closed:
+      if (session.closing === null) throw new EvenkeelError('RECORD_INVALID', 'CLOSED without CLOSE')
       session.end()
+      break
+    case RecordType.join:
+      join(session, batch.toString('utf8', start, end))
+      break
+    case RecordType.leave:
+      session.leave(batch.toString('utf8', start, end))
       break
     case RecordType.refused:
       parseRefusal(batch.subarray(start, end))
@@ -126,6 +160,11 @@ function current(
     default:
       gateway.counters.staleFramesDropped++
   }
+}
+
+function join(session: Session, name: string): void {
+  if (!session.join(channelName(name)))
+    session.node!.link.putName(RecordType.denied, session.number, session.term, name)
 }
 
 /** A record of another assignment: the target of a move answers, an old handler speaks late, or it is stale. */

@@ -61,7 +61,6 @@ export class NodeTable {
       }
       this.lose(known, 'replaced by a new link of the same process')
     }
-    // A weight that an operator set outlives the node's restart.
     const weight = known !== undefined && known.weight !== known.hello.weight ? known.weight : hello.weight
     if (known !== undefined) known.link.terminate()
     const node = new NodeEntry(hello, link, weight)

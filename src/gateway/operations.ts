@@ -9,6 +9,8 @@ const keptOperations = 256
 export class OperationRecord {
   private readonly operation: Operation
   private readonly pausesMs: number[] = []
+  /** What other gateways have moved for this operation. */
+  movedElsewhere = 0
   private readonly changed: (operation: Operation) => void
 
   constructor(
@@ -73,7 +75,8 @@ export class OperationRecord {
   view(): Operation {
     const sorted = this.pausesMs.toSorted((a, b) => a - b)
     const pauseMs = sorted.length === 0 ? null : { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) }
-    return { ...this.operation, outcomes: { ...this.operation.outcomes }, pauseMs }
+    const moved = this.operation.moved + this.movedElsewhere
+    return { ...this.operation, moved, outcomes: { ...this.operation.outcomes }, pauseMs }
   }
 }
 

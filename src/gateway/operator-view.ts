@@ -5,6 +5,7 @@ import type { Gateway } from './gateway.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type {
   DrainOptions,
+  GatewayView,
   NodeView,
   Operation,
   Operator,
@@ -40,6 +41,19 @@ export class OperatorView implements Operator {
     return this.gateway.counters
   }
 
+  gateways(): GatewayView[] {
+    const known = this.gateway.cluster.registry.entries().filter((entry) => entry.kind === 'gateway')
+    return known
+      .map(({ id, state, internalUrl, startedAt }) => ({
+        id,
+        state,
+        internalUrl,
+        startedAt,
+        self: id === this.gatewayId,
+      }))
+      .toSorted((a, b) => Number(b.self) - Number(a.self) || (a.id < b.id ? -1 : 1))
+  }
+
   nodes(): NodeView[] {
     return this.gateway.nodes.all().map((node) => this.nodeView(node))
   }
@@ -58,8 +72,8 @@ export class OperatorView implements Operator {
 
   drain(id: string, options: DrainOptions = {}): Operation {
     const node = this.findLiveNode(id)
-    const deadlineMs = options.deadlineMs ?? this.gateway.limits.drainDeadlineMs
-    return this.gateway.startDrain(node, deadlineMs, options.ratePerSecond ?? null).view()
+    const { deadlineMs = null, ratePerSecond = null } = options
+    return this.gateway.drain(node, { deadlineMs, ratePerSecond }).view()
   }
 
   activate(id: string): NodeView {
@@ -77,7 +91,7 @@ export class OperatorView implements Operator {
       )
     }
     return (pool === undefined ? known : [pool]).map((name) => {
-      const { plan, operation } = this.gateway.rebalance(name, dryRun)
+      const { plan, operation } = this.gateway.rebalancer.rebalance(name, dryRun)
       return { pool: name, dryRun, ...plan, operation: operation?.view() ?? null }
     })
   }
@@ -144,8 +158,14 @@ export class OperatorView implements Operator {
     session.closeClient(code, reason)
   }
 
+  publish(channel: string, data: string): Promise<{ deliveredLocal: number }> {
+    return this.gateway.publishToChannel(channel, Buffer.from(data), true)
+  }
+
   readiness(): { ready: boolean; reasons: string[] } {
-    return this.gateway.stopping ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }
+    const { stopping, cluster } = this.gateway
+    const degraded = [cluster.bus.status(), cluster.registry.status()].flatMap(({ reason }) => reason ?? [])
+    return { ready: !stopping, reasons: [...(stopping ? ['draining'] : []), ...new Set(degraded)] }
   }
 
   onEvent(listener: (event: OperatorEvent) => void): () => void {
@@ -172,7 +192,7 @@ export class OperatorView implements Operator {
 
   private nodeView(node: NodeEntry): NodeView {
     const pool = this.gateway.nodes.inPool(node.pool)
-    const sessions = sum(pool, ({ assigned }) => assigned.size)
+    const sessions = sum(pool, ({ total }) => total)
     const weight = sum(pool, ({ active, weight }) => (active ? weight : 0))
     return {
       id: node.id,
@@ -180,11 +200,12 @@ export class OperatorView implements Operator {
       weight: node.weight,
       state: node.state,
       health: node.health,
-      sessions: node.assigned.size,
+      sessions: node.total,
+      sessionsHere: node.assigned.size,
+      reportedSessions: node.reportedSessions,
       sessionsByTransport: byTransport(node),
-      reportedSessions: node.report?.sessions ?? node.assigned.size,
       maxSessions: node.maxSessions,
-      share: sessions === 0 ? 0 : node.assigned.size / sessions,
+      share: sessions === 0 ? 0 : node.total / sessions,
       fairShare: node.active && weight > 0 ? node.weight / weight : 0,
       messagesPerSecond: Math.round(node.messagesPerSecond * 10) / 10,
       linkRttMs: node.link.rttMs,

@@ -7,6 +7,8 @@ export interface Operator {
   readonly limits: Readonly<Limits>
   readonly counters: Readonly<Counters>
 
+  /** The gateways of this cluster, this one first. */
+  gateways(): GatewayView[]
   nodes(): NodeView[]
   /** Throws NOT_FOUND. */
   node(id: string): NodeView
@@ -29,9 +31,21 @@ export interface Operator {
   migrate(id: string, to: string): Operation
   /** Closes one client with 1000 unless a code is given. Throws NOT_FOUND. */
   closeSession(id: string, code?: number, reason?: string): void
+  /** Fans out to the channel's members at all gateways. Throws BAD_REQUEST, NOT_READY (the bus is away). */
+  publish(channel: string, data: string): Promise<{ deliveredLocal: number }>
+  /** Ready with reasons: it serves, but what they name does not work. */
   readiness(): { ready: boolean; reasons: string[] }
   /** Returns the unsubscribe function. Listeners must not throw. */
   onEvent(listener: (event: OperatorEvent) => void): () => void
+}
+
+export interface GatewayView {
+  id: string
+  state: 'active' | 'draining'
+  internalUrl: string
+  startedAt: number
+  /** True for the gateway that answers. */
+  self: boolean
 }
 
 export type NodeState = 'active' | 'draining' | 'drained' | 'down'
@@ -43,11 +57,14 @@ export interface NodeView {
   weight: number
   state: NodeState
   health: NodeHealth
-  /** Sessions assigned to the node by this gateway. */
+  /** Sessions at the node, over all gateways. */
   sessions: number
-  sessionsByTransport: Record<SessionView['transport'], number>
-  /** What the node itself counts over all gateways. */
+  /** Those of them that this gateway assigned. */
+  sessionsHere: number
+  /** What the node itself counts, as it said last. */
   reportedSessions: number
+  /** Of this gateway. */
+  sessionsByTransport: Record<SessionView['transport'], number>
   maxSessions: number | null
   /** Part of the pool's sessions, 0 to 1. */
   share: number
@@ -146,7 +163,10 @@ export interface Counters {
   messagesRedelivered: number
   staleFramesDropped: number
   backpressurePauses: number
-  slowConsumersClosed: number
+  /** Publishes of nodes that the bus did not take. */
+  publishesFailed: number
+  /** By what was done: clients closed, channel messages dropped or replaced by later ones. */
+  slowConsumers: { close: number; drop: number; coalesce: number }
 }
 
 export type OperatorEvent = { at: number } & (
@@ -174,5 +194,10 @@ export type OperatorEvent = { at: number } & (
       held: number
     }
   | { type: 'operation'; operation: Operation }
+  | { type: 'publish-failed'; node: string; channel: string; reason: string }
   | { type: 'session-lost'; session: string; reason: string }
 )
+
+type WithoutTime<Event> = Event extends { at: number } ? Omit<Event, 'at'> : never
+/** An event before it is published. */
+export type Untimed = WithoutTime<OperatorEvent>

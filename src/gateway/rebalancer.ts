@@ -1,100 +1,199 @@
-import { planRebalance, type RebalancePlan } from '../core/balance/planner.ts'
-import type { Migrator, MoveResult, MoveSource } from './migrator.ts'
-import type { NodeEntry } from './node-entry.ts'
-import type { OperationRecord } from './operations.ts'
-import type { Session } from './session.ts'
+import type { ClusterMember } from '../cluster/member.ts'
+import { type Move as PlannedMove, planRebalance, type RebalancePlan } from '../core/balance/planner.ts'
+import { splitMoves } from '../core/balance/split.ts'
+import type { Migrator } from './migrator.ts'
+import type { NodeTable } from './node-table.ts'
+import type { OperationRecord, Operations } from './operations.ts'
+import type { Untimed } from './operator.ts'
+import { type PlanMessage, parsePlanMessage } from './plan-message.ts'
+import { RebalanceRound } from './rebalance-round.ts'
 
-export interface RebalanceContext {
+export interface RebalanceOptions {
+  enabled: boolean
+  /** 0: only on node events and on request. */
+  intervalMs: number
+  tolerance: number
+  maxMovesPerRound: number | null
+}
+
+export interface RebalancerContext {
+  readonly gatewayId: string
+  readonly nodes: NodeTable
   readonly migrator: Migrator
-  readonly tolerance: number
-  /** null: no cap. */
-  readonly maxMovesPerRound: number | null
-  inPool(pool: string): readonly NodeEntry[]
-  ended(round: RebalanceRound): void
+  readonly operations: Operations
+  readonly cluster: ClusterMember
+  publish(event: Untimed): void
 }
 
-export function planFor(
-  pool: string,
-  { inPool, tolerance, maxMovesPerRound }: RebalanceContext,
-): RebalancePlan {
-  return planRebalance(
-    inPool(pool),
-    maxMovesPerRound === null ? { tolerance } : { tolerance, maxMoves: maxMovesPerRound },
-  )
-}
+/** After a node came, went or changed, others of the same deploy often follow: one round serves them all. */
+const debounceMs = 100
+/** Longer than it takes until all gateways know what a round has moved; nobody else plans before. */
+const leadMs = 3_000
+/** A gateway that does not say what it moved is not waited for longer. */
+const partTimeoutMs = 60_000
+/** No channel of users can have this name. */
+const controlTopic = '$plans'
 
-/** Carries out one plan. A move that fails is not tried again: the next round plans anew from what is then. */
-export class RebalanceRound implements MoveSource {
-  readonly reason = 'rebalance'
-  readonly ownBudget = false
-  readonly pool: string
+/** A plan of this gateway, carried out by all that hold a part of it. */
+interface RunningPlan {
   readonly operation: OperationRecord
-  private readonly context: RebalanceContext
-  private readonly left: { from: NodeEntry; to: NodeEntry; count: number }[]
-  private inFlight = 0
+  readonly waitingFor: Set<string>
+  readonly timer: NodeJS.Timeout
+}
 
-  constructor(pool: string, plan: RebalancePlan, operation: OperationRecord, context: RebalanceContext) {
-    this.pool = pool
-    this.operation = operation
+/**
+ * Brings nodes to their fair shares: periodically, when nodes change, and on request. With several gateways one plans at a time
+ * for the whole cluster, and each carries out the part that it holds; when they cannot agree, each plans its own part.
+ */
+export class Rebalancer {
+  private readonly options: RebalanceOptions
+  private readonly context: RebalancerContext
+  private readonly rounds = new Map<string, RebalanceRound>()
+  private readonly plans = new Map<string, RunningPlan>()
+  private interval: NodeJS.Timeout | null = null
+  private debounce: NodeJS.Timeout | null = null
+  private stopped = false
+
+  constructor(options: RebalanceOptions, context: RebalancerContext) {
+    this.options = options
     this.context = context
-    const nodes = new Map(context.inPool(pool).map((node) => [node.id, node]))
-    this.left = plan.moves.map(({ from, to, count }) => ({
-      from: nodes.get(from)!,
-      to: nodes.get(to)!,
-      count,
-    }))
   }
 
   start(): void {
-    this.context.migrator.add(this)
-    this.check()
+    // It rejects only when the bus is closed.
+    this.context.cluster.bus.subscribe(controlTopic, (payload) => this.receive(payload)).catch(() => {})
+    const { enabled, intervalMs } = this.options
+    if (enabled && intervalMs > 0) this.interval = setInterval(() => void this.planAll(), intervalMs)
   }
 
-  next(): { session: Session; target: NodeEntry } | null {
-    for (;;) {
-      const move = this.left[0]
-      if (move === undefined) return null
-      const session =
-        move.count > 0 && move.from.active && move.to.active && move.to.healthy ? movable(move.from) : null
-      if (session === null) {
-        this.left.shift()
-        this.check()
-        continue
-      }
-      move.count--
-      this.inFlight++
-      return { session, target: move.to }
+  stop(): void {
+    this.stopped = true
+    if (this.interval !== null) clearInterval(this.interval)
+    if (this.debounce !== null) clearTimeout(this.debounce)
+    for (const { timer } of this.plans.values()) clearTimeout(timer)
+  }
+
+  /** Something changed: plan once it is quiet. */
+  soon(): void {
+    if (!this.options.enabled || this.stopped) return
+    this.debounce ??= setTimeout(() => {
+      this.debounce = null
+      void this.planAll()
+    }, debounceMs)
+  }
+
+  /** Plans for one pool and, unless `dryRun`, begins the round; a round that is under way is replaced. */
+  rebalance(pool: string, dryRun: boolean): { plan: RebalancePlan; operation: OperationRecord | null } {
+    const { tolerance, maxMovesPerRound } = this.options
+    const limits = maxMovesPerRound === null ? { tolerance } : { tolerance, maxMoves: maxMovesPerRound }
+    const plan = planRebalance(this.context.nodes.inPool(pool), limits)
+    if (dryRun || plan.moves.length === 0) return { plan, operation: null }
+    const operation = this.context.operations.start('rebalance', pool, plan.total)
+    const { moves, imbalanceBefore, imbalanceAfter } = plan
+    this.context.publish({ type: 'plan', pool, moves, imbalanceBefore, imbalanceAfter })
+    this.execute(pool, plan.moves, operation)
+    return { plan, operation }
+  }
+
+  private async planAll(): Promise<void> {
+    const alone = !this.context.nodes.all().some((node) => node.others.size > 0)
+    for (const pool of this.context.nodes.poolNames()) {
+      if (this.rounds.has(pool)) continue
+      // Without the store nobody can be asked: each gateway then plans for all and does its own part.
+      const leads =
+        alone || (await this.context.cluster.registry.lead(`rebalance.${pool}`, leadMs).catch(() => true))
+      if (leads && !this.stopped) this.rebalance(pool, false)
     }
   }
 
-  result(result: MoveResult): void {
-    this.inFlight--
-    this.operation.add(result)
-    this.check()
+  /** Carries out the own part and tells the others theirs. */
+  private execute(pool: string, moves: readonly PlannedMove[], operation: OperationRecord): void {
+    const { gatewayId, cluster } = this.context
+    const parts = splitMoves(moves, (id) => this.holders(id))
+    const waitingFor = new Set(parts.keys())
+    const timer = setTimeout(() => this.finish(operation.id), partTimeoutMs)
+    this.plans.set(operation.id, { operation, waitingFor, timer })
+    const others = [...parts].filter(([gateway]) => gateway !== gatewayId)
+    if (others.length > 0) {
+      const message: PlanMessage = {
+        type: 'plan',
+        planner: gatewayId,
+        operation: operation.id,
+        pool,
+        parts: Object.fromEntries(others),
+      }
+      cluster.bus.publish(controlTopic, Buffer.from(JSON.stringify(message)), true).catch(() => {
+        for (const [gateway] of others) this.partEnded(operation.id, gateway, 0)
+      })
+    }
+    this.carryOut(pool, parts.get(gatewayId) ?? [], operation, () =>
+      this.partEnded(operation.id, gatewayId, 0),
+    )
   }
 
-  private check(): void {
-    if (this.left.every((move) => move.count === 0) && this.inFlight === 0) this.finish('done')
+  private holders(id: string): ReadonlyMap<string, number> {
+    const node = this.context.nodes.get(id)
+    if (node === undefined) return new Map()
+    return new Map([...node.others, [this.context.gatewayId, node.assigned.size - node.outgoing]])
   }
 
-  finish(state: 'done' | 'cancelled'): void {
-    if (!this.operation.running) return
-    this.context.migrator.remove(this)
-    this.operation.end(state)
-    this.context.ended(this)
+  private carryOut(
+    pool: string,
+    moves: readonly PlannedMove[],
+    operation: OperationRecord,
+    ended: () => void,
+  ): void {
+    this.rounds.get(pool)?.cancel()
+    const round = new RebalanceRound(moves, operation, {
+      migrator: this.context.migrator,
+      node: (id) => this.context.nodes.get(id),
+      ended: () => {
+        if (this.rounds.get(pool) === round) this.rounds.delete(pool)
+        ended()
+      },
+    })
+    this.rounds.set(pool, round)
+    round.start()
   }
-}
 
-/** A session of the node that can move; preferably one with nothing in flight, whose pause is shortest. */
-function movable(node: NodeEntry): Session | null {
-  const looked = 128
-  let second: Session | null = null
-  let seen = 0
-  for (const session of node.assigned) {
-    if (session.move !== null || session.closing !== null) continue
-    if (session.inbox.length === 0) return session
-    second ??= session
-    if (++seen === looked) break
+  private receive(payload: Buffer): void {
+    const message = parsePlanMessage(payload)
+    const { gatewayId, operations, cluster } = this.context
+    // Junk, or not for us.
+    if (message === null || this.stopped) return
+    if (message.type === 'part-ended') {
+      if (message.planner === gatewayId) this.partEnded(message.operation, message.gateway, message.moved)
+      return
+    }
+    const part = message.parts[gatewayId]
+    if (message.planner === gatewayId || part === undefined) return
+    const total = part.reduce((sum, { count }) => sum + count, 0)
+    const operation = operations.start('rebalance', message.pool, total)
+    this.carryOut(message.pool, part, operation, () => {
+      operation.end('done')
+      const answer: PlanMessage = {
+        type: 'part-ended',
+        planner: message.planner,
+        operation: message.operation,
+        gateway: gatewayId,
+        moved: operation.moved,
+      }
+      cluster.bus.publish(controlTopic, Buffer.from(JSON.stringify(answer)), true).catch(() => {})
+    })
   }
-  return second
+
+  private partEnded(operation: string, gateway: string, moved: number): void {
+    const plan = this.plans.get(operation)
+    if (plan === undefined || !plan.waitingFor.delete(gateway)) return
+    plan.operation.movedElsewhere += moved
+    if (plan.waitingFor.size === 0) this.finish(operation)
+  }
+
+  private finish(operation: string): void {
+    const plan = this.plans.get(operation)
+    if (plan === undefined) return
+    clearTimeout(plan.timer)
+    this.plans.delete(operation)
+    plan.operation.end('done')
+  }
 }

@@ -3,7 +3,8 @@ import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { RecordFlag, RecordType } from '../protocol/link-records.ts'
-import type { ClientConnection } from './client-connection.ts'
+import type { Channel, Channels } from './channels.ts'
+import { type ClientConnection, SharedMessages } from './client-connection.ts'
 import type { Move } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { Counters } from './operator.ts'
@@ -12,10 +13,18 @@ import type { Counters } from './operator.ts'
 export interface SessionHost {
   readonly limits: Readonly<Limits>
   readonly counters: Counters
+  readonly channels: Channels
+  readonly slowConsumer: SlowConsumerPolicy
   now(): number
   /** The session is over; forget it. */
   ended(session: Session): void
 }
+
+/** A window, an overdraft, what a node flushes before FIN, and one for good measure: who sends more ignores its credit. */
+const creditTolerance = 4
+
+/** What happens to a client that does not read what its channels get. */
+export type SlowConsumerPolicy = 'close' | 'drop' | 'coalesce'
 
 interface HeldOutput {
   readonly payload: Buffer
@@ -73,8 +82,12 @@ export class Session {
   private creditOwed = 0
   private blocked = false
   private held: HeldOutput[] = []
+  private heldBytes = 0
   private waiters: CommitWaiter[] = []
   private former: FormerAssignment | null = null
+  private channels: Set<Channel> | null = null
+  /** With `coalesce`: the latest of each channel that the client has not got. */
+  private latest: Map<Channel, SharedMessages> | null = null
 
   constructor(
     host: SessionHost,
@@ -129,9 +142,66 @@ export class Session {
   }
 
   connectionDrained(): void {
+    const { latest } = this
+    if (latest !== null) {
+      this.latest = null
+      for (const [channel, shared] of latest) this.deliverShared(channel, shared)
+    }
     if (!this.blocked) return
     this.blocked = false
     this.grant()
+  }
+
+  // Channels.
+
+  /** Returns false when the session is in as many channels as it may be. */
+  join(name: string): boolean {
+    this.channels ??= new Set()
+    const known = this.host.channels.get(name)
+    if (known !== undefined && this.channels.has(known)) return true
+    if (this.channels.size >= this.host.limits.channelsPerSession) return false
+    const channel = this.host.channels.open(name)
+    channel.members.add(this)
+    this.channels.add(channel)
+    return true
+  }
+
+  leave(name: string): void {
+    const channel = this.host.channels.get(name)
+    if (channel === undefined || !this.channels?.delete(channel)) return
+    channel.members.delete(this)
+    this.host.channels.closeIfEmpty(channel)
+  }
+
+  private leaveAll(): void {
+    if (this.channels === null) return
+    for (const channel of this.channels) {
+      channel.members.delete(this)
+      this.host.channels.closeIfEmpty(channel)
+    }
+    this.channels = null
+  }
+
+  /** What a channel got in this turn. No credit is taken: the publisher is not this session's node. */
+  deliverShared(channel: Channel, shared: SharedMessages): void {
+    const { connection, host } = this
+    if (connection === null) return
+    if (connection.pendingBytes <= host.limits.clientBufferBytes || connection.keepsUp()) {
+      host.counters.messagesOut += shared.messages.length
+      connection.deliverShared(shared)
+      return
+    }
+    if (host.slowConsumer === 'close') {
+      host.counters.slowConsumers.close++
+      this.closeClient(CloseCode.slowConsumer, 'the client reads too slowly')
+    } else if (host.slowConsumer === 'drop') {
+      host.counters.slowConsumers.drop += shared.messages.length
+    } else {
+      const before = this.latest?.get(channel)
+      host.counters.slowConsumers.coalesce += shared.messages.length - 1 + (before === undefined ? 0 : 1)
+      this.latest ??= new Map()
+      this.latest.set(channel, new SharedMessages(shared.messages.slice(-1)))
+    }
   }
 
   // From the node.
@@ -170,13 +240,21 @@ export class Session {
       this.host.counters.messagesLost += seq - this.outputs - 1
     }
     this.outputs = seq
-    if ((flags & RecordFlag.held) === 0) this.deliver(batch, start, end, text)
-    else this.held.push({ payload: batch.subarray(start, end), text })
+    if ((flags & RecordFlag.held) === 0) {
+      this.deliver(batch, start, end, text)
+    } else {
+      this.held.push({ payload: batch.subarray(start, end), text })
+      this.heldBytes += end - start
+    }
+    const { clientBufferBytes, messageBytes } = this.host.limits
+    if (this.creditOwed + this.heldBytes > creditTolerance * clientBufferBytes + messageBytes) {
+      throw new EvenkeelError('RECORD_INVALID', `OUTPUT far beyond the credit of ${clientBufferBytes} bytes`)
+    }
   }
 
   closedByNode(code: number, reason: string): void {
     this.deliverHeld()
-    if (code === CloseCode.slowConsumer) this.host.counters.slowConsumersClosed++
+    if (code === CloseCode.slowConsumer) this.host.counters.slowConsumers.close++
     this.connection?.close(code, reason)
     this.end()
   }
@@ -263,6 +341,7 @@ export class Session {
     this.holding = false
     this.closeSent = false
     this.held = []
+    this.heldBytes = 0
     this.former = null
     this.host.counters.messagesRedelivered += this.inbox.rewind(handled)
   }
@@ -322,6 +401,7 @@ export class Session {
     this.move?.sessionClosed()
     for (const waiter of this.waiters) waiter.done(false)
     this.waiters = []
+    this.leaveAll()
     this.unassign(false)
     this.connection = null
     this.host.ended(this)
@@ -356,6 +436,7 @@ export class Session {
     if (this.held.length === 0) return
     const held = this.held
     this.held = []
+    this.heldBytes = 0
     for (const { payload, text } of held) this.deliver(payload, 0, payload.length, text)
   }
 

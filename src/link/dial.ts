@@ -36,6 +36,8 @@ export class LinkDialer {
   private failure: EvenkeelError | null = null
   /** HELLO is sent, WELCOME has not come: the gateway may be giving us sessions already. */
   handshaking = false
+  /** The gateway welcomed us, and the link is there. */
+  isUp = false
 
   constructor(options: LinkDialerOptions) {
     this.options = options
@@ -116,6 +118,7 @@ export class LinkDialer {
         this.handshaking = false
         link().handlers = this.options.onUp(link(), parseWelcome(batch.subarray(start, end)))
         this.attempt = 0
+        this.isUp = true
       },
       close() {},
     }
@@ -124,6 +127,7 @@ export class LinkDialer {
   private closed(code: number, reason: string): void {
     this.socket = null
     this.handshaking = false
+    this.isUp = false
     if (this.stopped) return
     const failure = this.failure ?? closeError(this.options.url, code, reason)
     const retryMs = backoffMs(this.attempt++, this.options.random)

@@ -177,6 +177,22 @@ export class Link {
     if (latin1.length > 0) this.slab.write(latin1, at, 'latin1')
   }
 
+  /** A link record with a channel's name and a payload. */
+  putChannel(type: number, flags: number, channel: string, payload: Uint8Array): void {
+    const name = Buffer.from(channel)
+    const at = this.begin(2 + name.length + payload.length, type, flags, 0, 0)
+    this.slab[at] = name.length
+    this.slab[at + 1] = name.length >>> 8
+    this.slab.set(name, at + 2)
+    this.slab.set(payload, at + 2 + name.length)
+  }
+
+  /** A record whose body is a channel's name. */
+  putName(type: number, session: number, term: number, name: string): void {
+    const body = Buffer.from(name)
+    this.slab.set(body, this.begin(body.length, type, 0, session, term))
+  }
+
   putClose(session: number, term: number, code: number, reason: string): void {
     const text = Buffer.from(reason)
     const at = this.begin(2 + text.length, RecordType.close, 0, session, term)

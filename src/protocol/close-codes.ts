@@ -49,7 +49,13 @@ export function isSendableCloseCode(code: number): boolean {
 /** A close reason that fits into a close frame: at most 123 bytes of UTF-8, cut at a character. */
 export function clipCloseReason(reason: string): string {
   if (Buffer.byteLength(reason) <= 123) return reason
-  let clipped = reason.slice(0, 123)
-  while (Buffer.byteLength(clipped) > 123) clipped = clipped.slice(0, -1)
+  let clipped = ''
+  let bytes = 0
+  // By characters, not by UTF-16 units: half a pair would become a replacement character.
+  for (const character of reason) {
+    bytes += Buffer.byteLength(character)
+    if (bytes > 123) break
+    clipped += character
+  }
   return clipped
 }

@@ -13,8 +13,12 @@ export const RecordType = {
   ping: 0x03,
   pong: 0x04,
   report: 0x05,
-  drain: 0x06,
+  steer: 0x06,
   drained: 0x07,
+  publish: 0x08,
+  subscribe: 0x09,
+  unsubscribe: 0x0a,
+  published: 0x0b,
   open: 0x10,
   prepare: 0x11,
   ready: 0x12,
@@ -30,6 +34,9 @@ export const RecordType = {
   credit: 0x23,
   close: 0x24,
   closed: 0x25,
+  join: 0x26,
+  leave: 0x27,
+  denied: 0x28,
 } as const
 
 export const RecordFlag = {
@@ -54,6 +61,8 @@ interface RecordSpec {
 
 const jsonBytes = 64 * 1024
 const reasonBytes = 123
+/** Longest name of a channel, in UTF-8. */
+export const channelNameBytes = 255
 /** Room for a state or a message at any configured limit; the limits themselves are checked by the receiver. */
 const payloadBytes = defaultLimits.linkMessageBytes
 
@@ -72,8 +81,12 @@ specify(RecordType.welcome, 'WELCOME', 'gateway', 2, jsonBytes)
 specify(RecordType.ping, 'PING', 'both', 4)
 specify(RecordType.pong, 'PONG', 'both', 4)
 specify(RecordType.report, 'REPORT', 'node', 2, jsonBytes)
-specify(RecordType.drain, 'DRAIN', 'node', 0)
+specify(RecordType.steer, 'STEER', 'gateway', 2, jsonBytes)
 specify(RecordType.drained, 'DRAINED', 'gateway', 0)
+specify(RecordType.publish, 'PUBLISH', 'node', 3, payloadBytes)
+specify(RecordType.subscribe, 'SUBSCRIBE', 'node', 1, channelNameBytes)
+specify(RecordType.unsubscribe, 'UNSUBSCRIBE', 'node', 1, channelNameBytes)
+specify(RecordType.published, 'PUBLISHED', 'gateway', 3, payloadBytes)
 specify(RecordType.open, 'OPEN', 'gateway', 16, payloadBytes)
 specify(RecordType.prepare, 'PREPARE', 'gateway', 4, payloadBytes)
 specify(RecordType.ready, 'READY', 'node', 0)
@@ -89,6 +102,9 @@ specify(RecordType.commit, 'COMMIT', 'node', 4, payloadBytes)
 specify(RecordType.credit, 'CREDIT', 'gateway', 4)
 specify(RecordType.close, 'CLOSE', 'both', 2, 2 + reasonBytes)
 specify(RecordType.closed, 'CLOSED', 'node', 0)
+specify(RecordType.join, 'JOIN', 'node', 1, channelNameBytes)
+specify(RecordType.leave, 'LEAVE', 'node', 1, channelNameBytes)
+specify(RecordType.denied, 'DENIED', 'gateway', 1, channelNameBytes)
 
 export function recordName(type: number): string {
   return specs[type]?.name ?? `0x${type.toString(16).padStart(2, '0')}`
@@ -202,8 +218,25 @@ export interface Welcome {
 }
 
 export interface Report {
-  sessions: number
+  /** Sessions at the node by gateway, so that gateways agree on loads without asking each other. */
+  gateways: Record<string, number>
   eventLoopLagMs: number
+  weight: number
+  /** The node is to be, or wants to be, emptied. */
+  drain: DrainOrder | null
+  /** STEER records that came over this link. */
+  steered: number
+}
+
+/** null: as the gateway does by default. */
+export interface DrainOrder {
+  deadlineMs: number | null
+  ratePerSecond: number | null
+}
+
+export interface Steer {
+  weight?: number
+  drain?: DrainOrder | null
 }
 
 export interface Refusal {
@@ -250,11 +283,24 @@ export function parseHello(body: Buffer): Hello {
 }
 
 export function parseReport(body: Buffer): Report {
-  const { sessions, eventLoopLagMs } = parseJsonObject(body, 'REPORT')
-  if (!isCount(sessions, 0)) throw invalid('REPORT.sessions must be a whole number')
+  const { gateways, eventLoopLagMs, weight, drain, steered } = parseJsonObject(body, 'REPORT')
+  if (!isCounts(gateways)) throw invalid('REPORT.gateways must be an object of whole numbers')
   if (typeof eventLoopLagMs !== 'number' || !(eventLoopLagMs >= 0))
     throw invalid('REPORT.eventLoopLagMs must be 0 or more')
-  return { sessions, eventLoopLagMs }
+  if (!isWeight(weight)) throw invalid(`REPORT.weight must be above 0, at most ${maxWeight}`)
+  if (!isDrain(drain))
+    throw invalid('REPORT.drain must be null or {deadlineMs, ratePerSecond}, each null or a whole number')
+  if (!isCount(steered, 0)) throw invalid('REPORT.steered must be a whole number')
+  return { gateways, eventLoopLagMs, weight, drain, steered }
+}
+
+export function parseSteer(body: Buffer): Steer {
+  const { weight, drain } = parseJsonObject(body, 'STEER')
+  if (weight !== undefined && !isWeight(weight))
+    throw invalid(`STEER.weight must be above 0, at most ${maxWeight}`)
+  if (drain !== undefined && !isDrain(drain))
+    throw invalid('STEER.drain must be null or {deadlineMs, ratePerSecond}')
+  return { ...(weight === undefined ? {} : { weight }), ...(drain === undefined ? {} : { drain }) }
 }
 
 export function parseWelcome(body: Buffer): Welcome {
@@ -285,8 +331,31 @@ export function isWeight(value: unknown): value is number {
   return typeof value === 'number' && value > 0 && value <= maxWeight
 }
 
+/** Text of 1 to 255 bytes without control characters, since names go into logs; `$` begins names of Evenkeel's own. */
+export function isChannelName(name: string): boolean {
+  return (
+    name.length > 0 &&
+    !name.startsWith('$') &&
+    Buffer.byteLength(name) <= channelNameBytes &&
+    !/\p{Cc}/u.test(name)
+  )
+}
+
 function isName(value: unknown): value is string {
   return typeof value === 'string' && namePattern.test(value)
+}
+
+function isDrain(value: unknown): value is DrainOrder | null {
+  if (value === null) return true
+  if (typeof value !== 'object') return false
+  const { deadlineMs, ratePerSecond } = value as Record<string, unknown>
+  return [deadlineMs, ratePerSecond].every((number) => number === null || isCount(number, 0))
+}
+
+function isCounts(value: unknown): value is Record<string, number> {
+  return (
+    typeof value === 'object' && value !== null && Object.values(value).every((count) => isCount(count, 0))
+  )
 }
 
 function isCount(value: unknown, min: number): value is number {

@@ -2,6 +2,7 @@ import { EvenkeelNode } from './node.ts'
 import type { NodeOptions } from './types.ts'
 
 export { type ErrorCode, EvenkeelError } from '../protocol/errors.ts'
+export type { ChannelHandler } from './channels.ts'
 export { EvenkeelNode, type NodeEvents } from './node.ts'
 export type {
   CloseReason,

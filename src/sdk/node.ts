@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import { hostname } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as delay } from 'node:timers/promises'
 import { judgeSilence, StallDetector } from '../core/health/heartbeat.ts'
 import { LinkDialer } from '../link/dial.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
@@ -9,12 +10,18 @@ import { LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import {
+  type DrainOrder,
   type Hello,
   isWeight,
   linkProtocolVersion,
+  parseSteer,
   RecordType,
+  type Report,
+  type Steer,
   type Welcome,
 } from '../protocol/link-records.ts'
+import { type ChannelHandler, NodeChannels } from './channels.ts'
+import type { Discovery } from './discovery.ts'
 import { SessionTable } from './session-table.ts'
 import type { Json, NodeOptions, SessionHandlers } from './types.ts'
 
@@ -23,11 +30,17 @@ const gatewayPatience = 5
 /** An id that is still taken after this time belongs to another node, not to our former self. */
 const duplicateIdPatienceMs = 10_000
 
+const conflictRetryMs = 1_000
+/** After a session came or went. */
+const reportDelayMs = 200
+
 interface GatewayLink {
   readonly link: Link
   readonly welcome: Welcome
   readonly sessions: SessionTable
   drained: boolean
+  /** STEER records that came. */
+  steered: number
 }
 
 export interface NodeEvents {
@@ -40,19 +53,29 @@ export interface NodeEvents {
 /** A socket-server node: dials its gateways and serves the sessions they assign. Made by `createNode`. */
 export class EvenkeelNode extends EventEmitter<NodeEvents> {
   readonly id: string
-  private readonly options: Required<Omit<NodeOptions, 'maxSessions' | 'token'>> & {
+  private readonly options: Required<Omit<NodeOptions, 'maxSessions' | 'token' | 'redis'>> & {
+    redis?: string
     maxSessions?: number
     token: string | undefined
   }
   private readonly instance = randomBytes(12).toString('base64url')
   private readonly links = new Set<GatewayLink>()
-  private readonly dialers: LinkDialer[] = []
+  private readonly dialers = new Map<string, LinkDialer>()
+  private discovery: Discovery | null = null
+  /** Gateways that are said to be gone. */
+  private readonly departed = new Set<string>()
+  private stopped = false
   private readonly lag = monitorEventLoopDelay({ resolution: 20 })
+  private readonly channels: NodeChannels
   private handlers: SessionHandlers | null = null
   private started = false
   private draining: Promise<void> | null = null
+  /** What the gateways are told: set by an operator, or by `drain`. */
+  private drainOrder: DrainOrder | null = null
   private drainProgress: (() => void) | null = null
   private ticker: NodeJS.Timeout | null = null
+  private reportTimer: NodeJS.Timeout | null = null
+  private eventLoopLagMs = 0
 
   constructor(options: NodeOptions) {
     super()
@@ -61,6 +84,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.options = {
       pool: 'default',
       weight: 1,
+      gateways: [],
       delivery: 'stream',
       version: '',
       drainOnSigterm: true,
@@ -68,6 +92,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       ...options,
       token: options.token ?? (process.env.EVENKEEL_NODE_TOKEN || undefined),
     }
+    this.channels = new NodeChannels((message) => this.options.logger.error(`node ${this.id}: ${message}`))
   }
 
   /** Sessions at this node, over all gateways. */
@@ -113,7 +138,21 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       this.on('disconnected', failed)
       this.once('connected', () => this.off('disconnected', failed))
       for (const url of this.options.gateways) this.dial(url)
+      if (this.options.redis !== undefined) this.discover(this.options.redis).catch(failed)
     })
+  }
+
+  /**
+   * Publishes to a channel: its members at all gateways and the nodes that subscribed get it. Not waited for: what no
+   * gateway or no bus could take is lost and logged there. Throws BAD_REQUEST (name), TOO_LARGE. Returns false when no gateway is linked.
+   */
+  publish(channel: string, data: string | Uint8Array): boolean {
+    return this.channels.publish(channel, data)
+  }
+
+  /** Calls `handler` with what is published to the channel; returns the function that ends it. Throws BAD_REQUEST. */
+  subscribe(channel: string, handler: ChannelHandler): () => void {
+    return this.channels.subscribe(channel, handler)
   }
 
   /** Moves every session to other nodes, then closes the links. Resolves when all gateways have taken their sessions away. */
@@ -126,9 +165,12 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   async stop(): Promise<void> {
     process.off('SIGTERM', this.onSigterm)
     if (this.ticker !== null) clearInterval(this.ticker)
+    if (this.reportTimer !== null) clearTimeout(this.reportTimer)
     this.lag.disable()
     for (const { link } of this.links) link.flush()
-    await Promise.all(this.dialers.map((dialer) => dialer.stop()))
+    this.stopped = true
+    await Promise.all([...this.dialers.values()].map((dialer) => dialer.stop()))
+    await this.discovery?.close()
   }
 
   private readonly onSigterm = (): void => {
@@ -141,17 +183,52 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
 
   private async drainLinks(): Promise<void> {
     const waiting = () =>
-      [...this.links].some((entry) => !entry.drained) || this.dialers.some((dialer) => dialer.handshaking)
-    for (const entry of this.links) {
-      // An operator may have drained this node before, and activated it again.
-      entry.drained = false
-      entry.link.put(RecordType.drain, 0, 0, 0)
-    }
+      [...this.links].some((entry) => !entry.drained) ||
+      [...this.dialers.values()].some((dialer) => dialer.handshaking)
+    this.drainOrder ??= { deadlineMs: null, ratePerSecond: null }
+    this.reportNow()
     while (waiting()) await new Promise<void>((resolve) => (this.drainProgress = resolve))
     await this.stop()
   }
 
+  /** Keeps a link to every gateway that announces itself. */
+  private async discover(redis: string): Promise<void> {
+    // Redis is loaded by those who use it.
+    const { discoverGateways } = await import('./discovery.ts')
+    const discovery = {
+      redis,
+      node: { id: this.id, pool: this.options.pool, instance: this.instance },
+      joined: (url: string) => {
+        this.departed.delete(url)
+        this.dial(url)
+      },
+      left: (url: string) => this.forget(url),
+      warn: (message: string) => this.options.logger.warn(`node ${this.id}: ${message}`),
+    }
+    for (const until = now() + duplicateIdPatienceMs; !this.stopped; ) {
+      try {
+        this.discovery = await discoverGateways(discovery)
+        break
+      } catch (error) {
+        // The id of a process that was killed is taken until its lease ends.
+        if ((error as EvenkeelError).code !== 'CONFLICT' || now() > until) throw error
+        await delay(conflictRetryMs)
+      }
+    }
+    if (this.stopped) await this.discovery?.close()
+  }
+
+  /** The gateway is said to be gone. A link that is still there knows better. */
+  private forget(url: string): void {
+    const dialer = this.dialers.get(url)
+    this.departed.add(url)
+    if (dialer === undefined || dialer.isUp) return
+    this.dialers.delete(url)
+    void dialer.stop()
+  }
+
   private dial(url: string): void {
+    if (this.dialers.has(url) || this.stopped) return
     const dialer = new LinkDialer({
       url,
       token: this.options.token,
@@ -164,10 +241,11 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
           `node ${this.id}: ${error.message}; next attempt in ${Math.round(retryMs)} ms`,
         )
         this.drainProgress?.()
+        if (this.departed.has(url)) this.forget(url)
         this.emit('disconnected', error)
       },
     })
-    this.dialers.push(dialer)
+    this.dialers.set(url, dialer)
     dialer.start()
   }
 
@@ -193,8 +271,9 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       handlers: this.handlers!,
       atomic: this.options.delivery === 'atomic',
       now,
+      sizeChanged: () => this.reportSoon(),
       refusal: () => {
-        if (this.draining !== null) return { code: 'DRAINING', message: `node ${this.id} is draining` }
+        if (this.drainOrder !== null) return { code: 'DRAINING', message: `node ${this.id} is draining` }
         if (this.sessionCount >= (this.options.maxSessions ?? Number.POSITIVE_INFINITY)) {
           return {
             code: 'FULL',
@@ -203,20 +282,30 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
         }
         return null
       },
+      notJoined: (session, channel) =>
+        this.options.logger.warn(
+          `node ${this.id}: session ${session.id} did not join ${channel}: it is in as many channels as it may be`,
+        ),
       failed: (session, error, where) =>
         this.options.logger.error(
           `node ${this.id}: the ${where} handler of session ${session.id} failed: ${String((error as Error)?.stack ?? error)}`,
         ),
     })
-    const entry: GatewayLink = { link, welcome, sessions, drained: false }
+    const entry: GatewayLink = { link, welcome, sessions, drained: false, steered: 0 }
     this.links.add(entry)
-    if (this.draining !== null) link.put(RecordType.drain, 0, 0, 0)
+    link.putJson(RecordType.report, 0, 0, this.report(entry))
+    this.channels.linkUp(link, welcome.limits.messageBytes)
     this.emit('connected', welcome.gateway)
     return {
       record: (type, flags, session, term, batch, start, end) => {
         if (type === RecordType.drained) {
           entry.drained = true
           this.drainProgress?.()
+        } else if (type === RecordType.steer) {
+          entry.steered++
+          this.steer(parseSteer(batch.subarray(start, end)))
+        } else if (type === RecordType.published) {
+          this.channels.published(flags, batch.subarray(start, end))
         } else {
           sessions.record(type, flags, session, term, batch, start, end)
         }
@@ -225,17 +314,50 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       drain: () => sessions.wakeAll(),
       close: () => {
         this.links.delete(entry)
+        this.channels.linkDown(link)
         sessions.linkLost()
         this.drainProgress?.()
       },
     }
   }
 
+  /** What an operator wants, by way of one gateway; the report tells the others. */
+  private steer({ weight, drain }: Steer): void {
+    if (weight !== undefined) this.options.weight = weight
+    // A node that is leaving stays so.
+    if (drain !== undefined && this.draining === null) {
+      this.drainOrder = drain
+      for (const entry of this.links) entry.drained = false
+    }
+    this.reportNow()
+  }
+
+  private report({ steered }: GatewayLink): Report {
+    const gateways: Record<string, number> = {}
+    for (const { welcome, sessions } of this.links) gateways[welcome.gateway] = sessions.size
+    const { weight } = this.options
+    return { gateways, eventLoopLagMs: this.eventLoopLagMs, weight, drain: this.drainOrder, steered }
+  }
+
+  private reportNow(): void {
+    for (const entry of this.links) entry.link.putJson(RecordType.report, 0, 0, this.report(entry))
+  }
+
+  /** Gateways balance by what the others have given this node: they hear of it soon. */
+  private reportSoon(): void {
+    if (this.links.size < 2) return
+    this.reportTimer ??= setTimeout(() => {
+      this.reportTimer = null
+      this.reportNow()
+    }, reportDelayMs)
+  }
+
   private heartbeat(stalled: boolean): void {
     const eventLoopLagMs = this.lag.mean > 0 ? Math.max(0, this.lag.mean / 1e6 - 20) : 0
     this.lag.reset()
-    const report = { sessions: this.sessionCount, eventLoopLagMs: Math.round(eventLoopLagMs * 100) / 100 }
-    for (const { link, welcome } of this.links) {
+    this.eventLoopLagMs = Math.round(eventLoopLagMs * 100) / 100
+    for (const entry of this.links) {
+      const { link, welcome } = entry
       if (stalled) link.lastHeardAt = now()
       const times = { suspectMs: welcome.suspectMs, downMs: welcome.downMs * gatewayPatience }
       if (judgeSilence(now() - link.lastHeardAt, times) === 'down') {
@@ -243,7 +365,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
         continue
       }
       link.ping()
-      link.putJson(RecordType.report, 0, 0, report)
+      link.putJson(RecordType.report, 0, 0, this.report(entry))
       link.checkCongestion()
     }
   }
@@ -272,10 +394,13 @@ function checkOptions(options: NodeOptions): void {
   if (options.delivery !== undefined && options.delivery !== 'stream' && options.delivery !== 'atomic') {
     fail("delivery must be 'stream' or 'atomic'")
   }
-  if (!Array.isArray(options.gateways) || options.gateways.length === 0) {
-    fail("gateways must name at least one gateway, such as 'ws://127.0.0.1:8081'")
+  const { gateways = [], redis } = options
+  if (redis === undefined && (!Array.isArray(gateways) || gateways.length === 0)) {
+    fail(
+      "gateways must name at least one gateway, such as 'ws://127.0.0.1:8081', or redis the cluster's Redis",
+    )
   }
-  for (const url of options.gateways) {
+  for (const url of gateways) {
     if (!URL.canParse(url) || !/^wss?:$/.test(new URL(url).protocol))
       fail(`gateways: ${url} is not a ws: or wss: URL`)
   }

@@ -1,4 +1,5 @@
 import type { Link } from '../link/link.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import {
   RecordFlag,
@@ -17,9 +18,13 @@ export interface SessionTableOptions {
   handlers: SessionHandlers
   atomic: boolean
   now: () => number
+  /** A session came or went. */
+  sizeChanged(): void
   /** Why no further session can come, or null. */
   refusal(): Refusal | null
   failed(session: NodeSession, error: unknown, where: string): void
+  /** The session is in as many channels as it may be. */
+  notJoined(session: NodeSession, channel: string): void
 }
 
 /** The sessions of one link: gives each record to its session and refuses what an earlier term sent. */
@@ -107,6 +112,9 @@ export class SessionTable implements SessionHost {
       case RecordType.release:
         session.release()
         break
+      case RecordType.denied:
+        this.options.notJoined(session, batch.toString('utf8', start, end))
+        break
       case RecordType.close:
         session.clientClosed(batch[start]! | (batch[start + 1]! << 8), batch.toString('utf8', start + 2, end))
         break
@@ -136,13 +144,9 @@ export class SessionTable implements SessionHost {
     const isOpen = type === RecordType.open
     const metaAt = start + (isOpen ? 16 : 4)
     const metaEnd = metaAt + readU32(batch, metaAt - 4)
-    const session = new NodeSession(
-      this,
-      number,
-      term,
-      JSON.parse(batch.toString('utf8', metaAt, metaEnd)) as SessionMeta,
-    )
+    const session = new NodeSession(this, number, term, parseMeta(batch, metaAt, metaEnd, end))
     this.sessions.set(number, session)
+    this.options.sizeChanged()
     if (isOpen) {
       const state = (flags & RecordFlag.state) !== 0 ? batch.toString('utf8', metaEnd, end) : null
       const recovered = (flags & RecordFlag.recovered) !== 0
@@ -179,7 +183,10 @@ export class SessionTable implements SessionHost {
   }
 
   forget(session: NodeSession): void {
-    if (this.sessions.get(session.number) === session) this.sessions.delete(session.number)
+    if (this.sessions.get(session.number) === session) {
+      this.sessions.delete(session.number)
+      this.options.sizeChanged()
+    }
     this.draining.delete(session)
   }
 
@@ -190,4 +197,14 @@ export class SessionTable implements SessionHost {
   linkLost(): void {
     for (const session of [...this.sessions.values()]) session.linkLost()
   }
+}
+
+/** Throws RECORD_INVALID. */
+function parseMeta(batch: Buffer, start: number, metaEnd: number, end: number): SessionMeta {
+  try {
+    if (metaEnd <= end) return JSON.parse(batch.toString('utf8', start, metaEnd)) as SessionMeta
+  } catch {
+    // Said below.
+  }
+  throw new EvenkeelError('RECORD_INVALID', 'the meta of OPEN or PREPARE is no JSON')
 }

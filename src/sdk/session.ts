@@ -2,6 +2,7 @@ import type { Link } from '../link/link.ts'
 import { CloseCode, clipCloseReason, isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { RecordFlag, RecordType, type SessionMeta } from '../protocol/link-records.ts'
+import { checkedChannel } from './channels.ts'
 import type { CloseReason, Json, MessageContext, Session, SessionHandlers } from './types.ts'
 
 /** What the sessions of one link share. */
@@ -131,6 +132,14 @@ export class NodeSession implements Session {
     return new Promise((resolve) => this.drainWaiters.push(resolve))
   }
 
+  join(channel: string): void {
+    if (this.open) this.host.link.putName(RecordType.join, this.number, this.term, checkedChannel(channel))
+  }
+
+  leave(channel: string): void {
+    if (this.open) this.host.link.putName(RecordType.leave, this.number, this.term, checkedChannel(channel))
+  }
+
   close(code: number = CloseCode.normal, reason = ''): void {
     if (!isSendableCloseCode(code)) {
       throw new EvenkeelError(
@@ -143,7 +152,7 @@ export class NodeSession implements Session {
     this.flushOutbox(true)
     this.writeCommit()
     this.host.link.putClose(this.number, this.term, code, clipCloseReason(reason))
-    this.leave({ code, reason, cause: 'node' })
+    this.depart({ code, reason, cause: 'node' })
   }
 
   // What follows is for the node, not for applications.
@@ -212,7 +221,7 @@ export class NodeSession implements Session {
   release(): void {
     if (this.phase === 'finished') this.end('moved')
     else if (this.phase === 'importing') this.end('gone')
-    else this.leave({ code: CloseCode.abnormal, reason: 'released by the gateway', cause: 'migrated' })
+    else this.depart({ code: CloseCode.abnormal, reason: 'released by the gateway', cause: 'migrated' })
   }
 
   /** The client is gone; messages that came before are still handled. */
@@ -222,7 +231,7 @@ export class NodeSession implements Session {
   }
 
   linkLost(): void {
-    this.leave({ code: CloseCode.abnormal, reason: 'link lost', cause: 'link-lost' })
+    this.depart({ code: CloseCode.abnormal, reason: 'link lost', cause: 'link-lost' })
   }
 
   /** Writes the COMMIT that is due. */
@@ -484,7 +493,7 @@ export class NodeSession implements Session {
   }
 
   /** Ends without asking anyone, and tells the application unless it knows. */
-  private leave(reason: CloseReason): void {
+  private depart(reason: CloseReason): void {
     if (this.phase === 'gone' || this.phase === 'moved') return
     const told = this.phase === 'importing' || this.phase === 'finished' || this.closeReason !== null
     this.end('gone')

@@ -22,7 +22,9 @@ export interface NodeOptions {
   /** The node refuses more sessions than this. Default: no limit. */
   maxSessions?: number
   /** Internal listeners of the gateways, such as `ws://127.0.0.1:8081`. The node links to every one of them. */
-  gateways: string[]
+  gateways?: string[]
+  /** The Redis of the cluster, `redis:` or `rediss:`: the node finds every gateway there, now and later. Either this or `gateways`. */
+  redis?: string
   /** The gateways' EVENKEEL_NODE_TOKEN. Default: the environment variable of this name. */
   token?: string
   /** Default `stream`. */
@@ -60,7 +62,7 @@ export interface CloseReason {
 }
 
 /**
- * All handlers may be async. For one session they run one at a time, in order.
+ * All handlers may be async. For one session they run one at a time, in order; only `close` with cause `link-lost` does not wait for the one in flight.
  * A `message` handler that throws closes the session with 1011.
  */
 export interface SessionHandlers<State extends Json = Json> {
@@ -96,6 +98,12 @@ export interface Session<State extends Json = Json> {
   send(data: string | Uint8Array): boolean
   /** Resolves when more may be sent, or when the session is gone. */
   drained(): Promise<void>
+  /**
+   * The client gets what is published to the channel, on whatever node the session is. Takes effect at once, whatever the commit does.
+   * At most 128 channels a session; one more is refused and logged. Throws BAD_REQUEST for a name that is empty, longer than 255 bytes or has control characters.
+   */
+  join(channel: string): void
+  leave(channel: string): void
   /** Closes the client's connection; default 1000. Throws BAD_REQUEST for a code that may not be sent. */
   close(code?: number, reason?: string): void
 }

@@ -208,7 +208,11 @@ describe('REFUSED to OPEN', () => {
     client.send(2)
     await expect.poll(() => gateway.operator.sessions().sessions[0]?.state).toBe('waiting')
     node.script = {}
-    node.send(encodeRecord('report', { body: json({ sessions: 0, eventLoopLagMs: 0 }) }))
+    node.send(
+      encodeRecord('report', {
+        body: json({ gateways: {}, eventLoopLagMs: 0, weight: 1, drain: null, steered: 0 }),
+      }),
+    )
     await client.answers()
     expect(client.verify()).toEqual([])
   })

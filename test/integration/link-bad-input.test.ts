@@ -92,8 +92,8 @@ const breaches: [string, (session: ScriptedSession) => Buffer | string, reason: 
   ],
   [
     'a bad REPORT',
-    () => encodeRecord('report', { body: json({ sessions: -1 }) }),
-    /^REPORT\.sessions must be/,
+    () => encodeRecord('report', { body: json({ gateways: { g: -1 } }) }),
+    /^REPORT\.gateways must be/,
   ],
   [
     'a bad REFUSED',
@@ -252,7 +252,9 @@ test('garbage and flipped bits, from many nodes', async () => {
   for (let round = 0; round < 60; round++) {
     const node = await ScriptedNode.link(gateway, { id: `bad-${round}`, hello: { pool: 'elsewhere' } })
     const batch = Buffer.concat([
-      encodeRecord('report', { body: json({ sessions: 1, eventLoopLagMs: 0 }) }),
+      encodeRecord('report', {
+        body: json({ gateways: {}, eventLoopLagMs: 0, weight: 1, drain: null, steered: 0 }),
+      }),
       output(
         { number: random.int(1, 3), term: random.int(0, 2) },
         random.int(0, 9),
@@ -272,5 +274,23 @@ test('garbage and flipped bits, from many nodes', async () => {
     if (random.chance(0.5)) node.crash()
     else await Promise.race([node.settled().catch(() => {}), node.ended])
   }
+  await undisturbed()
+})
+
+test.each([
+  ['a paused client', 0],
+  ['outputs that are never committed', RecordFlag.held],
+])('a node that ignores its credit, with %s, loses its link', async (_name, flags) => {
+  const { newVictim, undisturbed } = await startNeighbourhood()
+  const { bad, victim, session } = await newVictim()
+  victim.ws.pause()
+  const payload = 'x'.repeat(512 * 1024)
+  // The kernel takes some megabytes for a client that does not read; the credit is one.
+  for (let sent = 0; sent < 64; sent++) bad.send(output(session, 4 + sent, payload, flags))
+  expect(await bad.ended).toMatchObject({
+    code: 4400,
+    reason: expect.stringMatching(/^OUTPUT far beyond the credit/),
+  })
+  victim.ws.terminate()
   await undisturbed()
 })

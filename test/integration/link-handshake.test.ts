@@ -110,7 +110,7 @@ describe('the handshake', () => {
     const gateway = await startTestGateway()
     const firsts = [
       ['REPORT', encodeRecord('report', { body: json({ sessions: 0, eventLoopLagMs: 0 }) })],
-      ['DRAIN', encodeRecord('drain')],
+      ['SUBSCRIBE', encodeRecord('subscribe', { body: Buffer.from('news') })],
       ['COMMIT', encodeRecord('commit', { session: 1, term: 1, body: u32s([1]) })],
     ] as const
     for (const [kind, record] of firsts) {

@@ -22,6 +22,7 @@ export function fakeNode(id: string, change: Partial<NodeView> = {}): NodeView {
     health: 'healthy',
     sessions: 2,
     sessionsByTransport: { websocket: 2, sse: 0 },
+    sessionsHere: 2,
     reportedSessions: 2,
     maxSessions: null,
     share: 0.5,
@@ -74,7 +75,8 @@ export class FakeOperator implements Operator {
     messagesRedelivered: 2,
     staleFramesDropped: 1,
     backpressurePauses: 4,
-    slowConsumersClosed: 5,
+    publishesFailed: 0,
+    slowConsumers: { close: 5, drop: 0, coalesce: 0 },
   }
   ready: { ready: boolean; reasons: string[] } = { ready: true, reasons: [] }
   /** How a running operation ends; it does at the second look. */
@@ -166,6 +168,16 @@ export class FakeOperator implements Operator {
 
   readiness(): { ready: boolean; reasons: string[] } {
     return this.ready
+  }
+
+  gateways() {
+    const at = { state: 'active' as const, internalUrl: 'ws://127.0.0.1:8081', startedAt: this.startedAt }
+    return [{ id: this.gatewayId, ...at, self: true }]
+  }
+
+  publish(channel: string, data: string) {
+    this.calls.push({ method: 'publish', args: [channel, data] })
+    return Promise.resolve({ deliveredLocal: 2 })
   }
 
   onEvent(listener: (event: OperatorEvent) => void): () => void {

@@ -43,6 +43,7 @@ describe('layers', () => {
       public: { host: '0.0.0.0', port: 8080 },
       internal: { host: '127.0.0.1', port: 8081 },
       policy: 'weighted-least-connections',
+      slowConsumer: 'close',
       pool: 'default',
       allowedOrigins: 'same-host',
       rebalance: { enabled: true, intervalMs: 10_000, tolerance: 0.03 },

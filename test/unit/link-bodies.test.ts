@@ -106,12 +106,13 @@ describe('HELLO', () => {
   })
 })
 
+const report = { gateways: { g: 3 }, eventLoopLagMs: 0.25, weight: 1, drain: null, steered: 0 }
+
 describe('REPORT, REFUSED, WELCOME', () => {
   test('good ones', () => {
-    expect(parseReport(json({ sessions: 0, eventLoopLagMs: 0.25 }))).toEqual({
-      sessions: 0,
-      eventLoopLagMs: 0.25,
-    })
+    expect(parseReport(json(report))).toEqual(report)
+    const draining = { ...report, drain: { deadlineMs: 5, ratePerSecond: null } }
+    expect(parseReport(json(draining))).toEqual(draining)
     expect(parseRefusal(json({ code: 'FULL', message: 'no room' }))).toEqual({
       code: 'FULL',
       message: 'no room',
@@ -121,12 +122,22 @@ describe('REPORT, REFUSED, WELCOME', () => {
   })
 
   test.each([
-    [{ sessions: -1, eventLoopLagMs: 0 }, 'REPORT.sessions must be a whole number'],
-    [{ sessions: 1.5, eventLoopLagMs: 0 }, 'REPORT.sessions must be a whole number'],
-    [{ eventLoopLagMs: 0 }, 'REPORT.sessions must be a whole number'],
-    [{ sessions: 1 }, 'REPORT.eventLoopLagMs must be 0 or more'],
-    [{ sessions: 1, eventLoopLagMs: -0.1 }, 'REPORT.eventLoopLagMs must be 0 or more'],
-    [{ sessions: 1, eventLoopLagMs: '0' }, 'REPORT.eventLoopLagMs must be 0 or more'],
+    [{ ...report, gateways: { g: -1 } }, 'REPORT.gateways must be an object of whole numbers'],
+    [{ ...report, gateways: { g: 1.5 } }, 'REPORT.gateways must be an object of whole numbers'],
+    [{ ...report, gateways: undefined }, 'REPORT.gateways must be an object of whole numbers'],
+    [{ ...report, eventLoopLagMs: undefined }, 'REPORT.eventLoopLagMs must be 0 or more'],
+    [{ ...report, eventLoopLagMs: -0.1 }, 'REPORT.eventLoopLagMs must be 0 or more'],
+    [{ ...report, eventLoopLagMs: '0' }, 'REPORT.eventLoopLagMs must be 0 or more'],
+    [{ ...report, weight: 0 }, 'REPORT.weight must be above 0, at most 1000000'],
+    [
+      { ...report, drain: 1 },
+      'REPORT.drain must be null or {deadlineMs, ratePerSecond}, each null or a whole number',
+    ],
+    [
+      { ...report, drain: { deadlineMs: -1, ratePerSecond: null } },
+      'REPORT.drain must be null or {deadlineMs, ratePerSecond}, each null or a whole number',
+    ],
+    [{ ...report, steered: null }, 'REPORT.steered must be a whole number'],
   ])('REPORT %j is refused', (value, message) => {
     expectInvalid(parseReport, json(value), message)
   })

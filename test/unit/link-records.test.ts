@@ -18,8 +18,12 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['ping', 'both', 4, 4],
   ['pong', 'both', 4, 4],
   ['report', 'node', 2, 65_536],
-  ['drain', 'node', 0, 0],
+  ['steer', 'gateway', 2, 65_536],
   ['drained', 'gateway', 0, 0],
+  ['publish', 'node', 3, payloadBytes],
+  ['subscribe', 'node', 1, 255],
+  ['unsubscribe', 'node', 1, 255],
+  ['published', 'gateway', 3, payloadBytes],
   ['open', 'gateway', 16, payloadBytes],
   ['prepare', 'gateway', 4, payloadBytes],
   ['ready', 'node', 0, 0],
@@ -35,6 +39,9 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['credit', 'gateway', 4, 4],
   ['close', 'both', 2, 125],
   ['closed', 'node', 0, 0],
+  ['join', 'node', 1, 255],
+  ['leave', 'node', 1, 255],
+  ['denied', 'gateway', 1, 255],
 ]
 const roles = ['gateway', 'node'] as const
 const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10

@@ -41,6 +41,8 @@ class Bench {
       atomic: false,
       now: () => this.nowMs,
       refusal: () => null,
+      sizeChanged() {},
+      notJoined() {},
       failed: (_session, error) => {
         throw error
       },

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { expect, test } from 'vitest'
 import { Outgoing, TurnWriter } from '../../src/edge/turn-writer.ts'
+import { Turn } from '../../src/gateway/turn.ts'
 
 /** A socket whose kernel buffer is full: it keeps what it is given. */
 class FullSocket {
@@ -22,7 +23,7 @@ class FullSocket {
 const noHeader = Buffer.alloc(0)
 
 test('bytes that were flushed before the end of the turn are not written over by the next one', async () => {
-  const writer = new TurnWriter()
+  const writer = new TurnWriter(new Turn())
   const slow = new FullSocket()
   const first = new Outgoing(slow as unknown as Socket)
   writer.write(first, noHeader, 0, Buffer.from('first'), 0, 5)

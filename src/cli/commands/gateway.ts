@@ -11,6 +11,7 @@ interface Flags {
   policy?: string
   rebalanceInterval?: number
   logLevel?: string
+  redis?: string
 }
 
 export function addGateway(program: Command): void {
@@ -22,6 +23,7 @@ export function addGateway(program: Command): void {
     .option('--host <address>', 'public address (default: 0.0.0.0)')
     .option('--internal-port <port>', 'internal port, for nodes and operators (default: 8081)', parsePort)
     .option('--internal-host <address>', 'internal address (default: 127.0.0.1)')
+    .option('--redis <url>', 'the Redis that the cluster shares (default: one gateway by itself)')
     .addOption(
       new Option(
         '--policy <name>',
@@ -44,6 +46,7 @@ export function addGateway(program: Command): void {
           '--host': { path: ['public', 'host'], value: flags.host },
           '--internal-port': { path: ['internal', 'port'], value: flags.internalPort },
           '--internal-host': { path: ['internal', 'host'], value: flags.internalHost },
+          '--redis': { path: ['redis'], value: flags.redis },
           '--policy': { path: ['policy'], value: flags.policy },
           '--rebalance-interval': { path: ['rebalance', 'intervalMs'], value: flags.rebalanceInterval },
           '--log-level': { path: ['log', 'level'], value: flags.logLevel },

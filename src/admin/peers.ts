@@ -1,0 +1,83 @@
+import type { IncomingMessage } from 'node:http'
+import type { GatewayView, Operator } from '../gateway/operator.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import type { Call, Reply } from './router.ts'
+
+/** Marks a call of another gateway, which is answered from what is here alone. */
+const scopeHeader = 'x-evenkeel-scope'
+const timeoutMs = 2_000
+
+/** The admin APIs of the cluster's other gateways. They share the admin token. */
+export class Peers {
+  private readonly operator: Operator
+  private readonly adminToken: string | null
+
+  constructor(operator: Operator, adminToken: string | null) {
+    this.operator = operator
+    this.adminToken = adminToken
+  }
+
+  /** In a stable order, this gateway first. */
+  all(): GatewayView[] {
+    return this.operator.gateways()
+  }
+
+  static isFromPeer(request: IncomingMessage): boolean {
+    return request.headers[scopeHeader] === 'local'
+  }
+
+  /** Throws NOT_READY when the gateway does not answer. */
+  async call(
+    gateway: GatewayView,
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<{ status: number; body: unknown }> {
+    const url = new URL(`/api/v1${path}`, gateway.internalUrl.replace(/^ws/, 'http'))
+    try {
+      const response = await fetch(url, {
+        method,
+        headers: {
+          [scopeHeader]: 'local',
+          ...(this.adminToken === null ? {} : { authorization: `Bearer ${this.adminToken}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        // A redirect would carry the token to wherever it points.
+        redirect: 'error',
+        signal: AbortSignal.timeout(timeoutMs),
+      })
+      return { status: response.status, body: response.status === 204 ? undefined : await response.json() }
+    } catch (error) {
+      throw new EvenkeelError('NOT_READY', `gateway ${gateway.id} does not answer; try again`, {
+        cause: error,
+      })
+    }
+  }
+
+  /**
+   * Makes a handler look at the other gateways for what is not found here. The first of them that knows answers; one that
+   * does not answer counts as one that does not know.
+   */
+  anywhere<Body, Query>(
+    handle: (call: Call<Body, Query>) => Reply,
+  ): (call: Call<Body, Query>) => Promise<Reply> {
+    return async (call) => {
+      try {
+        return handle(call)
+      } catch (error) {
+        if (!(error instanceof EvenkeelError) || error.code !== 'NOT_FOUND' || Peers.isFromPeer(call.request))
+          throw error
+        const { method = 'GET', url = '/' } = call.request
+        const path = url.slice('/api/v1'.length)
+        const asked = this.all().filter(({ self }) => !self)
+        const answers = await Promise.allSettled(
+          asked.map((gateway) => this.call(gateway, method, path, call.body)),
+        )
+        const known = answers.find((answer) => answer.status === 'fulfilled' && answer.value.status !== 404)
+        if (known?.status !== 'fulfilled') throw error
+        return known.value
+      }
+    }
+  }
+}
