@@ -82,25 +82,26 @@ export class TurnWriter {
   }
 
   /**
-   * Adds one message to what `out` gets: the first `headerBytes` of `header`, then the payload.
+   * Adds one message to what `out` gets: `header` from `headerStart` on, then the payload.
    */
   write(
     out: Outgoing,
     header: Buffer,
-    headerBytes: number,
+    headerStart: number,
     payload: Buffer,
     start: number,
     end: number,
   ): void {
     this.touch(out)
     const bytes = end - start
+    const headerBytes = header.length - headerStart
     const needed = headerBytes + (bytes <= copiedBytes ? bytes : 0)
     if (this.used + needed > this.slab.length) {
       this.slab = Buffer.allocUnsafeSlow(slabBytes)
       this.used = 0
     }
     const { slab, used } = this
-    for (let i = 0; i < headerBytes; i++) slab[used + i] = header[i]!
+    for (let i = 0; i < headerBytes; i++) slab[used + i] = header[headerStart + i]!
     if (bytes <= copiedBytes) payload.copy(slab, used + headerBytes, start, end)
     this.used += needed
     out.extend(slab, used, this.used)

@@ -6,6 +6,7 @@ import type { Gateway } from '../gateway/gateway.ts'
 import type { Session } from '../gateway/session.ts'
 import { isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta } from './request-meta.ts'
 import { Outgoing, TurnWriter } from './turn-writer.ts'
 
@@ -15,10 +16,7 @@ export interface WebSocketEdgeOptions {
   allowedOrigins: AllowedOrigins
 }
 
-const fin = 0x80
-const opcodeText = 1
-const opcodeBinary = 2
-const header = Buffer.alloc(10)
+const header = Buffer.alloc(frameHeaderBytesMax)
 
 /** The socket carries its connection, so that one set of listeners serves all. */
 class ClientSocket extends WebSocket {
@@ -49,7 +47,7 @@ class WebSocketConnection implements ClientConnection {
 
   deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
     if (this.ws.readyState !== WebSocket.OPEN) return true
-    this.writer.write(this.out, header, writeFrameHeader(end - start, text), batch, start, end)
+    this.writer.write(this.out, header, writeHeader(end - start, text), batch, start, end)
     return this.keepsUp()
   }
 
@@ -90,29 +88,16 @@ class WebSocketConnection implements ClientConnection {
   }
 }
 
-/** A server's frame is not masked: two to ten bytes before the payload (RFC 6455 §5.2). Returns how many. */
-function writeFrameHeader(bytes: number, text: boolean): number {
-  header[0] = fin | (text ? opcodeText : opcodeBinary)
-  if (bytes < 126) {
-    header[1] = bytes
-    return 2
-  }
-  if (bytes < 65536) {
-    header[1] = 126
-    header.writeUInt16BE(bytes, 2)
-    return 4
-  }
-  header[1] = 127
-  header.writeBigUInt64BE(BigInt(bytes), 2)
-  return 10
+/** Writes a header to the end of `header` and returns where it begins. */
+function writeHeader(bytes: number, text: boolean): number {
+  return writeFrameHeader(header, header.length, bytes, text ? Opcode.text : Opcode.binary, false)
 }
 
 /** All messages in one piece: a member of the channel costs one reference and one write. */
 function encodeFrames({ messages }: SharedMessages): Buffer {
   const pieces: Buffer[] = []
   for (const { payload, text } of messages) {
-    const headerBytes = writeFrameHeader(payload.length, text)
-    pieces.push(Buffer.from(header.subarray(0, headerBytes)), payload)
+    pieces.push(Buffer.from(header.subarray(writeHeader(payload.length, text))), payload)
   }
   return Buffer.concat(pieces)
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { type RawData, WebSocketServer } from 'ws'
 import { LinkCloseCode } from '../protocol/close-codes.ts'
@@ -13,6 +14,7 @@ import {
   recordName,
   type Welcome,
 } from '../protocol/link-records.ts'
+import { FrameSocket } from './frame-socket.ts'
 import { Link, type LinkHandlers } from './link.ts'
 import { bearerToken, isSameSecret } from './token.ts'
 
@@ -57,7 +59,7 @@ export function createLinkAcceptor(options: LinkAcceptorOptions) {
     }
     server.handleUpgrade(request, socket, head, (ws) => {
       const link = new Link(
-        ws,
+        new FrameSocket(ws, socket as Socket, false),
         handshakeHandlers(options, () => link, request.socket.remoteAddress ?? ''),
         {
           role: 'gateway',

@@ -11,6 +11,7 @@ import {
   recordName,
   type Welcome,
 } from '../protocol/link-records.ts'
+import { FrameSocket } from './frame-socket.ts'
 import { Link, type LinkHandlers } from './link.ts'
 
 export interface LinkDialerOptions {
@@ -70,13 +71,14 @@ export class LinkDialer {
       maxPayload: defaultLimits.linkMessageBytes,
       handshakeTimeout: defaultLimits.handshakeMs,
       skipUTF8Validation: true,
-      // RFC 6455 masks against hostile scripts in browsers; between two servers a zero key saves the work.
+      // For the control frames, which `ws` writes.
       generateMask: (mask) => mask.fill(0),
       ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
     })
     this.socket = socket
+    const frames = new FrameSocket(socket, null, true)
     const link = new Link(
-      socket,
+      frames,
       this.handshake(() => link),
       {
         role: 'node',
@@ -84,7 +86,10 @@ export class LinkDialer {
         now,
       },
     )
-    socket.on('upgrade', (response) => response.socket.on('drain', () => link.checkCongestion()))
+    socket.on('upgrade', (response) => {
+      frames.socket = response.socket
+      response.socket.on('drain', () => link.checkCongestion())
+    })
     socket.on('open', () => {
       this.handshaking = true
       link.putJson(RecordType.hello, 0, 0, this.options.hello())

@@ -10,11 +10,13 @@ import {
   writeRecordHeader,
   writeU32,
 } from '../protocol/link-records.ts'
+import { frameHeaderBytesMax } from '../protocol/websocket-frame.ts'
 
-/** What a link needs of its socket; a `ws` WebSocket has it. */
+/** What a link needs of its socket. */
 export interface LinkSocket {
   readonly bufferedAmount: number
-  send(data: Buffer, options: { binary: true }, done: (error?: Error | null) => void): void
+  /** Sends the bytes `start` to `end` as one binary message; the bytes before `start` may be used for its header. */
+  send(slab: Buffer, start: number, end: number): void
   close(code: number, reason: string): void
   terminate(): void
 }
@@ -45,8 +47,6 @@ const slabBytes = 256 * 1024
 /** For the peer to read the close frame. */
 const closeGraceMs = 1_000
 
-const ignore = () => {}
-
 /**
  * One end of a link. Records are copied into a slab and leave in one write per event-loop turn
  * (`setImmediate`: a microtask would flush after every callback and batch nothing).
@@ -62,7 +62,8 @@ export class Link {
   private readonly options: LinkOptions
   private readonly sendsFrom: LinkRole
   private slab = Buffer.allocUnsafeSlow(slabBytes)
-  private used = 0
+  /** Behind the room for the frame's header. */
+  private used = frameHeaderBytesMax
   private scheduled = false
 
   constructor(socket: LinkSocket, handlers: LinkHandlers, options: LinkOptions) {
@@ -90,7 +91,7 @@ export class Link {
   socketClosed(code: number, reason: string): void {
     if (this.closed) return
     this.closed = true
-    this.used = 0
+    this.used = frameHeaderBytesMax
     this.handlers.close(code, reason)
   }
 
@@ -205,7 +206,7 @@ export class Link {
   private begin(bodyBytes: number, type: number, flags: number, session: number, term: number): number {
     const bytes = recordHeaderBytes + bodyBytes
     if (this.used > earlyFlushBytes || this.used + bytes > this.slab.length) this.flushSlab()
-    if (bytes > this.slab.length) this.slab = Buffer.allocUnsafeSlow(bytes)
+    if (this.used + bytes > this.slab.length) this.slab = Buffer.allocUnsafeSlow(this.used + bytes)
     const at = this.used
     writeRecordHeader(this.slab, at, bodyBytes, type, flags, session, term)
     this.used = at + bytes
@@ -232,11 +233,11 @@ export class Link {
   }
 
   private flushSlab(): void {
-    if (this.used === 0) return
-    const batch = this.slab.subarray(0, this.used)
-    this.used = 0
+    const end = this.used
+    if (end === frameHeaderBytesMax) return
+    this.used = frameHeaderBytesMax
     if (this.closed) return
-    this.socket.send(batch, { binary: true }, ignore)
+    this.socket.send(this.slab, frameHeaderBytesMax, end)
     const pending = this.socket.bufferedAmount
     // The kernel has not taken all of it: the socket still refers to this memory.
     if (pending > 0 || this.slab.length > slabBytes) this.slab = Buffer.allocUnsafeSlow(slabBytes)

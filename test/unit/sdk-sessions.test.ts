@@ -21,7 +21,7 @@ class Bench {
   constructor() {
     const socket: LinkSocket = {
       bufferedAmount: 0,
-      send: (data) => void this.sent.push(Buffer.from(data)),
+      send: (slab, start, end) => void this.sent.push(Buffer.from(slab.subarray(start, end))),
       close() {},
       terminate() {},
     }
