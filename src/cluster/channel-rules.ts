@@ -1,12 +1,11 @@
 import { EvenkeelError } from '../protocol/errors.ts'
-
-export const channelNameBytesMax = 255
+import { channelNameBytes } from '../protocol/link-records.ts'
 
 /** Throws BAD_REQUEST unless the name has 1 to 255 bytes of UTF-8. */
 export function assertChannelName(channel: string): void {
   const bytes = Buffer.byteLength(channel)
-  if (bytes >= 1 && bytes <= channelNameBytesMax) return
-  throw new EvenkeelError('BAD_REQUEST', `a channel name has 1 to ${channelNameBytesMax} bytes, not ${bytes}`)
+  if (bytes >= 1 && bytes <= channelNameBytes) return
+  throw new EvenkeelError('BAD_REQUEST', `a channel name has 1 to ${channelNameBytes} bytes, not ${bytes}`)
 }
 
 /** Throws TOO_LARGE. */

@@ -7,6 +7,7 @@ import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import {
+  channelNameRule,
   type DrainOrder,
   type Hello,
   isChannelName,
@@ -234,8 +235,7 @@ export class Gateway {
     payload: Buffer,
     text: boolean,
   ): Promise<{ deliveredLocal: number }> {
-    if (!isChannelName(channel))
-      throw new EvenkeelError('BAD_REQUEST', 'channel has 1 to 255 bytes and no control characters')
+    if (!isChannelName(channel)) throw new EvenkeelError('BAD_REQUEST', channelNameRule)
     if (payload.length > this.limits.messageBytes)
       throw new EvenkeelError('TOO_LARGE', `data has at most ${this.limits.messageBytes} bytes`)
     await this.cluster.bus.publish(channel, payload, text)

@@ -2,6 +2,7 @@ import type { LinkHandlers } from '../link/link.ts'
 import { clipCloseReason, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import {
+  channelNameRule,
   isChannelName,
   parseRefusal,
   parseReport,
@@ -93,7 +94,7 @@ function channelRecord(gateway: Gateway, node: NodeEntry, type: number, flags: n
 
 function channelName(name: string): string {
   if (isChannelName(name)) return name
-  throw new EvenkeelError('RECORD_INVALID', 'a channel name has 1 to 255 bytes and no control characters')
+  throw new EvenkeelError('RECORD_INVALID', channelNameRule)
 }
 
 /** The codec lets through what fits any configuration. Throws RECORD_INVALID. */

@@ -331,6 +331,9 @@ export function isWeight(value: unknown): value is number {
   return typeof value === 'number' && value > 0 && value <= maxWeight
 }
 
+/** What `isChannelName` asks for, in words. */
+export const channelNameRule = 'a channel name has 1 to 255 bytes, no control characters and no $ in front'
+
 /** Text of 1 to 255 bytes without control characters, since names go into logs; `$` begins names of Evenkeel's own. */
 export function isChannelName(name: string): boolean {
   return (

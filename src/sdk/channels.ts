@@ -1,6 +1,6 @@
 import type { Link } from '../link/link.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { isChannelName, RecordFlag, RecordType } from '../protocol/link-records.ts'
+import { channelNameRule, isChannelName, RecordFlag, RecordType } from '../protocol/link-records.ts'
 
 export type ChannelHandler = (data: string | Uint8Array) => void
 
@@ -84,8 +84,5 @@ export class NodeChannels {
 /** Throws BAD_REQUEST. */
 export function checkedChannel(name: string): string {
   if (isChannelName(name)) return name
-  throw new EvenkeelError(
-    'BAD_REQUEST',
-    'a channel name has 1 to 255 bytes, no control characters and no $ in front',
-  )
+  throw new EvenkeelError('BAD_REQUEST', channelNameRule)
 }

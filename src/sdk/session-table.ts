@@ -92,17 +92,9 @@ export class SessionTable implements SessionHost {
       case RecordType.credit:
         session.addCredit(readU32(batch, start))
         break
-      case RecordType.activate: {
-        const state = (flags & RecordFlag.state) !== 0 ? batch.toString('utf8', start + 12, end) : null
-        session.activate(
-          readU32(batch, start),
-          readU32(batch, start + 4),
-          readU32(batch, start + 8),
-          state,
-          true,
-        )
+      case RecordType.activate:
+        activate(session, flags, batch, start, start + 12, end, true)
         break
-      }
       case RecordType.quiesce:
         session.quiesce(readU32(batch, start))
         break
@@ -148,15 +140,7 @@ export class SessionTable implements SessionHost {
     this.sessions.set(number, session)
     this.options.sizeChanged()
     if (isOpen) {
-      const state = (flags & RecordFlag.state) !== 0 ? batch.toString('utf8', metaEnd, end) : null
-      const recovered = (flags & RecordFlag.recovered) !== 0
-      session.activate(
-        readU32(batch, start),
-        readU32(batch, start + 4),
-        readU32(batch, start + 8),
-        state,
-        recovered,
-      )
+      activate(session, flags, batch, start, metaEnd, end, (flags & RecordFlag.recovered) !== 0)
     } else {
       this.link.put(RecordType.ready, 0, number, term)
     }
@@ -197,6 +181,21 @@ export class SessionTable implements SessionHost {
   linkLost(): void {
     for (const session of [...this.sessions.values()]) session.linkLost()
   }
+}
+
+/** OPEN and ACTIVATE begin with the same three numbers, at `start`, and end with the state, from `stateAt` on. */
+function activate(
+  session: NodeSession,
+  flags: number,
+  batch: Buffer,
+  start: number,
+  stateAt: number,
+  end: number,
+  recovered: boolean,
+): void {
+  const [credit, ack, out] = [readU32(batch, start), readU32(batch, start + 4), readU32(batch, start + 8)]
+  const state = (flags & RecordFlag.state) !== 0 ? batch.toString('utf8', stateAt, end) : null
+  session.activate(credit, ack, out, state, recovered)
 }
 
 /** Throws RECORD_INVALID. */
