@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { fanout } from './scenarios/fanout.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
 import { migration } from './scenarios/migration.ts'
@@ -6,7 +7,7 @@ import { roundtrip } from './scenarios/roundtrip.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { slowClient } from './scenarios/slow-client.ts'
 
-export const scenarios: readonly Scenario[] = [roundtrip, latency, memory, migration, slowClient]
+export const scenarios: readonly Scenario[] = [roundtrip, latency, memory, migration, slowClient, fanout]
 
 export interface Options {
   scenarios: readonly Scenario[]
@@ -15,13 +16,14 @@ export interface Options {
   help: boolean
 }
 
-export const help = `Usage: npm run bench -- [--only NAME,…] [--quick] [--json FILE]
+export const help = `Usage: npm run bench -- [NAME…] [--quick] [--json FILE]
 
-Measures Evenkeel beside nginx and a Node proxy made with ws, all in front of the same echo application.
+Measures Evenkeel beside nginx and a Node proxy made with ws, all in front of the same echo application, and
+its fan-out beside nchan and socket.io.
 
-  --only NAME,…   only these:
+  NAME            only these (also: --only NAME,…):
 ${scenarios.map(({ name, summary }) => `                    ${name.padEnd(13)}${summary}`).join('\n')}
-  --quick         about a minute; the figures are rough
+  --quick         about two minutes; the figures are rough
   --json FILE     where the figures go (default: bench/results/<time>.json)
   --help          this text
 
@@ -29,8 +31,9 @@ Needs Linux (it reads /proc). nginx is left out when it is not installed: apt-ge
 
 /** Throws with a message for the user. */
 export function parseOptions(argv: string[]): Options {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
     args: argv,
+    allowPositionals: true,
     options: {
       only: { type: 'string' },
       quick: { type: 'boolean', default: false },
@@ -38,7 +41,8 @@ export function parseOptions(argv: string[]): Options {
       help: { type: 'boolean', short: 'h', default: false },
     },
   })
-  const chosen = values.only === undefined ? scenarios : values.only.split(',').map(scenarioNamed)
+  const names = [...positionals, ...(values.only?.split(',') ?? [])]
+  const chosen = names.length === 0 ? scenarios : names.map(scenarioNamed)
   return { scenarios: chosen, quick: values.quick, json: values.json ?? null, help: values.help }
 }
 
@@ -46,6 +50,6 @@ function scenarioNamed(name: string): Scenario {
   const found = scenarios.find((scenario) => scenario.name === name.trim())
   if (found !== undefined) return found
   throw new Error(
-    `--only: no benchmark "${name}"; there are ${scenarios.map((scenario) => scenario.name).join(', ')}`,
+    `no benchmark "${name}"; there are ${scenarios.map((scenario) => scenario.name).join(', ')}`,
   )
 }

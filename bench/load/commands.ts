@@ -12,6 +12,12 @@ export interface Commands {
   stall: { input: { port: number; path: string; request: string }; output: null }
   /** That client reads again for at most `forMs`, then leaves. */
   unstall: { input: { forMs: number }; output: StallResult }
+  /** Clients that listen, in place of those of `open`. */
+  subscribe: { input: SubscribeOptions; output: OpenResult }
+  /** How many of them have not got message `sequence` within the time-out. */
+  lacking: { input: { sequence: number; timeoutMs: number }; output: number }
+  beginDeliveries: { input: null; output: null }
+  endDeliveries: { input: null; output: DeliveryResult }
   close: { input: null; output: null }
 }
 
@@ -64,6 +70,30 @@ export interface LoadResult {
   latencyUs: LatencySummary
   /** CPU nanoseconds of each watched group within the window. */
   cpuNs: Record<string, number>
+  generatorCpuNs: number
+}
+
+/** How messages are wrapped: as they are, or as Socket.IO events. */
+export type Dialect = 'plain' | 'socket.io'
+
+export interface SubscribeOptions {
+  /** The clients are split evenly between them. */
+  ports: readonly number[]
+  path: string
+  dialect: Dialect
+  connections: number
+}
+
+export interface DeliveryResult {
+  deliveries: number
+  /** Reads from a socket that brought them. */
+  reads: number
+  closed: number
+  /** Messages twice, out of order, left out, or damaged. */
+  wrong: number
+  notes: string[]
+  /** From publishing to the client's read. */
+  latencyUs: LatencySummary
   generatorCpuNs: number
 }
 

@@ -2,21 +2,25 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { cpuNsOf } from '../measure/cpu.ts'
 import type {
   ClosedLoopOptions,
+  DeliveryResult,
   LoadResult,
   OpenLoopOptions,
   OpenOptions,
   OpenResult,
   StallResult,
+  SubscribeOptions,
   Watch,
   Window,
 } from './commands.ts'
 import { Pacer } from './pacer.ts'
 import { StalledClient } from './stalled-client.ts'
+import { Subscribers } from './subscribers.ts'
 import { nowUs, Swarm } from './swarm.ts'
 
 /** Carries out the commands of `commands.ts` inside the load process. */
 export class Generator {
   #swarm: Swarm | null = null
+  #subscribers: Subscribers | null = null
   #stalled: StalledClient | null = null
   #background: { pacer: Pacer; startedAt: number } | null = null
 
@@ -78,10 +82,36 @@ export class Generator {
     return this.#stalled.finish(forMs)
   }
 
+  async subscribe(options: SubscribeOptions): Promise<OpenResult> {
+    this.#subscribers?.discard()
+    this.#subscribers = new Subscribers(options.dialect)
+    return this.#subscribers.open(options)
+  }
+
+  async lacking({ sequence, timeoutMs }: { sequence: number; timeoutMs: number }): Promise<number> {
+    return this.#listening().lacking(sequence, timeoutMs)
+  }
+
+  async beginDeliveries(): Promise<null> {
+    this.#listening().beginWindow()
+    return null
+  }
+
+  async endDeliveries(): Promise<DeliveryResult> {
+    return this.#listening().endWindow()
+  }
+
   async close(): Promise<null> {
     this.#swarm?.discard()
+    this.#subscribers?.discard()
     this.#swarm = null
+    this.#subscribers = null
     return null
+  }
+
+  #listening(): Subscribers {
+    if (this.#subscribers === null) throw new Error('subscribe first')
+    return this.#subscribers
   }
 
   #current(): Swarm {

@@ -3,6 +3,7 @@ import type { LoadErrors, OpenOptions, OpenResult } from './commands.ts'
 import { Connection, type ConnectionEvents } from './connection.ts'
 import { readFrameHead } from './frames.ts'
 import { Histogram } from './histogram.ts'
+import { Opening } from './opening.ts'
 import {
   echoedId,
   echoedSequence,
@@ -13,9 +14,6 @@ import {
   textFrameTemplate,
 } from './payload.ts'
 
-/** Handshakes in flight at once. */
-const connectWindow = 64
-const connectTimeoutMs = 60_000
 const graceMs = 1_000
 const maximumBatch = 64
 
@@ -38,9 +36,7 @@ export class Swarm implements ConnectionEvents {
   #template: Template
   #filler: Buffer
   #scratch: Buffer = Buffer.alloc(0)
-  #opened = 0
-  #failed = 0
-  #opening = false
+  #opening = new Opening()
 
   constructor(payloadBytes: number) {
     this.#template = textFrameTemplate(payloadBytes)
@@ -48,23 +44,10 @@ export class Swarm implements ConnectionEvents {
     this.#renewScratch()
   }
 
-  async open(options: OpenOptions): Promise<OpenResult> {
-    const begin = performance.now()
-    const deadline = begin + connectTimeoutMs
-    this.#opening = true
-    while (this.#opened + this.#failed < options.connections && performance.now() < deadline) {
-      const settled = this.#opened + this.#failed
-      while (this.connections.length < Math.min(options.connections, settled + connectWindow))
-        this.connections.push(new Connection(this.connections.length, options, this))
-      await sleep(1)
-    }
-    this.#opening = false
-    return {
-      open: this.#opened,
-      failed: options.connections - this.#opened,
-      seconds: (performance.now() - begin) / 1000,
-      notes: this.notes,
-    }
+  open(options: OpenOptions): Promise<OpenResult> {
+    return this.#opening.run(options.connections, this.notes, () => {
+      this.connections.push(new Connection(this.connections.length, options, this))
+    })
   }
 
   beginWindow(): void {
@@ -131,11 +114,11 @@ export class Swarm implements ConnectionEvents {
   }
 
   opened(): void {
-    this.#opened++
+    this.#opening.opened++
   }
 
   closed(_connection: Connection, reason: string): void {
-    if (this.#opening) this.#failed++
+    if (this.#opening.running) this.#opening.failed++
     else this.#errors.closed++
     this.#note(reason)
   }

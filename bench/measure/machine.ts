@@ -15,11 +15,10 @@ export interface MachineFacts {
 }
 
 export function machineFacts(): MachineFacts {
-  const require = createRequire(import.meta.url)
   return {
     node: process.version,
     v8: process.versions.v8,
-    ws: (require('ws/package.json') as { version: string }).version,
+    ws: packageVersion('ws'),
     nginx: nginxVersion(),
     cores: cpus().length,
     cpu: cpus()[0]?.model ?? 'unknown',
@@ -27,6 +26,10 @@ export function machineFacts(): MachineFacts {
     memoryMib: Math.round(totalmem() / 2 ** 20),
     loadAverage: loadavg()[0] ?? 0,
   }
+}
+
+export function packageVersion(name: string): string {
+  return (createRequire(import.meta.url)(`${name}/package.json`) as { version: string }).version
 }
 
 /** null when there is no nginx on this machine. */

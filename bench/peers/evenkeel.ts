@@ -1,5 +1,12 @@
 import { freePort } from '../ports.ts'
-import { type Child, firstMessage, startNodeScript, stopChild, waitUntilReady } from '../processes.ts'
+import {
+  type Child,
+  descendantsOf,
+  firstMessage,
+  startNodeScript,
+  stopChild,
+  waitUntilReady,
+} from '../processes.ts'
 import type { Peer } from './peer.ts'
 
 export interface NodeOptions {
@@ -14,34 +21,56 @@ export interface EvenkeelPeer extends Peer {
   admin: Admin
 }
 
+export interface RunningGateway {
+  child: Child
+  /** Workers included. */
+  pids: number[]
+  port: number
+  internalPort: number
+  admin: Admin
+}
+
 /** One gateway and its echo nodes. */
 export async function startEvenkeel(
   nodes: readonly NodeOptions[] = [{ id: 'echo-1' }],
 ): Promise<EvenkeelPeer> {
-  const [port, internalPort] = [await freePort(), await freePort()]
-  const cli = new URL('../../src/cli/main.ts', import.meta.url)
-  const args = ['gateway', '--port', String(port), '--internal-port', String(internalPort)]
-  const gateway = startNodeScript('evenkeel-gateway', cli, args, false)
-  const admin = new Admin(internalPort)
+  const gateway = await startGateway()
+  const { port, internalPort, admin } = gateway
   const children: Child[] = []
   try {
-    await waitUntilReady(gateway, () => admin.ready())
     for (const node of nodes) children.push(await startEchoNode(node, internalPort))
-    await waitUntilReady(gateway, () => admin.lists(nodes.map(({ id }) => id)))
+    await waitUntilReady(gateway.child, () => admin.lists(nodes.map(({ id }) => id)))
   } catch (error) {
     // Half a peer would only disturb those that are measured.
-    for (const child of [...children, gateway]) await stopChild(child)
+    for (const child of [...children, gateway.child]) await stopChild(child)
     throw error
   }
   return {
     name: 'evenkeel',
     port,
     path: '/ws',
-    gateway: [gateway.pid],
+    gateway: gateway.pids,
     node: children.map(({ pid }) => pid),
-    children: [...children, gateway],
+    children: [...children, gateway.child],
     admin,
   }
+}
+
+export async function startGateway(more: readonly string[] = []): Promise<RunningGateway> {
+  const [port, internalPort] = [await freePort(), await freePort()]
+  const cli = new URL('../../src/cli/main.ts', import.meta.url)
+  const ports = ['--port', String(port), '--internal-port', String(internalPort)]
+  const args = ['gateway', '--host', '127.0.0.1', ...ports, ...more]
+  const child = startNodeScript('evenkeel-gateway', cli, args, false)
+  const admin = new Admin(internalPort)
+  try {
+    await waitUntilReady(child, () => admin.ready())
+  } catch (error) {
+    await stopChild(child)
+    throw error
+  }
+  const pids = [child.pid, ...descendantsOf(child.pid)]
+  return { child, pids, port, internalPort, admin }
 }
 
 async function startEchoNode(

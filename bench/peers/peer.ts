@@ -15,8 +15,8 @@ export interface Peer {
 }
 
 /** A process that died in the middle would only show as a strange figure. */
-export function assertAlive(peer: Peer): void {
-  for (const child of peer.children)
+export function assertAlive({ children }: Pick<Peer, 'children'>): void {
+  for (const child of children)
     if (!isRunning(child))
       throw failure(child, `ended with code ${child.process.exitCode} during the measurement`)
 }
