@@ -16,6 +16,10 @@ export const CloseCode = {
   serviceRestart: 1012,
   tryAgainLater: 1013,
   slowConsumer: 4008,
+  /** A frame that `evenkeel.v1` does not allow. */
+  protocolViolation: 4100,
+  /** The session goes on over another connection. */
+  resumedElsewhere: 4101,
 } as const
 
 /** Close codes of the link between a gateway and a node. */

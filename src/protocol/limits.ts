@@ -32,6 +32,14 @@ export interface Limits {
   holdMs: number
   /** A new client waits this long for a node before it gets 503. 0: not at all. */
   waitForNodeMs: number
+  /** A resumable session waits this long for its client, at its gateway or, without one, at its node. */
+  resumeMs: number
+  /** Clients that lost their gateway come back spread over this time. */
+  resumeSpreadMs: number
+  /** A gateway that looks for a session waits this long for the nodes' answers … */
+  seekMs: number
+  /** … and this long while nodes that it knows of are not linked yet. */
+  seekUnlinkedMs: number
   /** Migrations in flight at once, per gateway. */
   migrationWindow: number
   /** Migrations started per second, per gateway. 0 lifts the budget. */
@@ -83,6 +91,10 @@ export const defaultLimits: Readonly<Limits> = {
   lateOutputMs: 5 * second,
   holdMs: 30 * second,
   waitForNodeMs: 0,
+  resumeMs: 120 * second,
+  resumeSpreadMs: 2 * second,
+  seekMs: second,
+  seekUnlinkedMs: 5 * second,
   migrationWindow: 64,
   migrationsPerSecond: 500,
   gatewayDrainMs: 10 * second,

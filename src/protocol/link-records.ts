@@ -1,5 +1,8 @@
 import { EvenkeelError } from './errors.ts'
 import { defaultLimits } from './limits.ts'
+import { channelNameBytes, is256Bits, isChannelName, isSessionId } from './names.ts'
+
+export { channelNameBytes, channelNameRule, isChannelName } from './names.ts'
 
 /** Wire format of the link, PROTOCOL.md §1. Pure; knows no socket. */
 
@@ -19,6 +22,9 @@ export const RecordType = {
   subscribe: 0x09,
   unsubscribe: 0x0a,
   published: 0x0b,
+  seek: 0x0c,
+  found: 0x0d,
+  drop: 0x0e,
   open: 0x10,
   prepare: 0x11,
   ready: 0x12,
@@ -28,6 +34,12 @@ export const RecordType = {
   activate: 0x16,
   resume: 0x17,
   release: 0x18,
+  keep: 0x19,
+  kept: 0x1a,
+  tail: 0x1b,
+  take: 0x1c,
+  taken: 0x1d,
+  lost: 0x1e,
   message: 0x20,
   output: 0x21,
   commit: 0x22,
@@ -37,6 +49,7 @@ export const RecordType = {
   join: 0x26,
   leave: 0x27,
   denied: 0x28,
+  acked: 0x29,
 } as const
 
 export const RecordFlag = {
@@ -46,6 +59,7 @@ export const RecordFlag = {
   held: 0x08,
   late: 0x10,
   recovered: 0x20,
+  resumable: 0x40,
 } as const
 
 export type LinkRole = 'gateway' | 'node'
@@ -61,8 +75,7 @@ interface RecordSpec {
 
 const jsonBytes = 64 * 1024
 const reasonBytes = 123
-/** Longest name of a channel, in UTF-8. */
-export const channelNameBytes = 255
+const sessionIdBytes = 64
 /** Room for a state or a message at any configured limit; the limits themselves are checked by the receiver. */
 const payloadBytes = defaultLimits.linkMessageBytes
 
@@ -87,6 +100,9 @@ specify(RecordType.publish, 'PUBLISH', 'node', 3, payloadBytes)
 specify(RecordType.subscribe, 'SUBSCRIBE', 'node', 1, channelNameBytes)
 specify(RecordType.unsubscribe, 'UNSUBSCRIBE', 'node', 1, channelNameBytes)
 specify(RecordType.published, 'PUBLISHED', 'gateway', 3, payloadBytes)
+specify(RecordType.seek, 'SEEK', 'gateway', 2, jsonBytes)
+specify(RecordType.found, 'FOUND', 'node', 2, jsonBytes)
+specify(RecordType.drop, 'DROP', 'gateway', 2, jsonBytes)
 specify(RecordType.open, 'OPEN', 'gateway', 16, payloadBytes)
 specify(RecordType.prepare, 'PREPARE', 'gateway', 4, payloadBytes)
 specify(RecordType.ready, 'READY', 'node', 0)
@@ -96,6 +112,12 @@ specify(RecordType.fin, 'FIN', 'node', 4)
 specify(RecordType.activate, 'ACTIVATE', 'gateway', 12, payloadBytes)
 specify(RecordType.resume, 'RESUME', 'gateway', 4)
 specify(RecordType.release, 'RELEASE', 'gateway', 0)
+specify(RecordType.keep, 'KEEP', 'gateway', 2, jsonBytes)
+specify(RecordType.kept, 'KEPT', 'node', 4)
+specify(RecordType.tail, 'TAIL', 'gateway', 4, payloadBytes)
+specify(RecordType.take, 'TAKE', 'gateway', 9, 8 + sessionIdBytes)
+specify(RecordType.taken, 'TAKEN', 'node', 10, payloadBytes)
+specify(RecordType.lost, 'LOST', 'node', 0)
 specify(RecordType.message, 'MESSAGE', 'gateway', 4, payloadBytes)
 specify(RecordType.output, 'OUTPUT', 'node', 4, payloadBytes)
 specify(RecordType.commit, 'COMMIT', 'node', 4, payloadBytes)
@@ -105,6 +127,7 @@ specify(RecordType.closed, 'CLOSED', 'node', 0)
 specify(RecordType.join, 'JOIN', 'node', 1, channelNameBytes)
 specify(RecordType.leave, 'LEAVE', 'node', 1, channelNameBytes)
 specify(RecordType.denied, 'DENIED', 'gateway', 1, channelNameBytes)
+specify(RecordType.acked, 'ACKED', 'gateway', 4)
 
 export function recordName(type: number): string {
   return specs[type]?.name ?? `0x${type.toString(16).padStart(2, '0')}`
@@ -211,6 +234,10 @@ export interface Hello {
 export interface Welcome {
   protocol: number
   gateway: string
+  /** Random for each process. */
+  instance: string
+  /** For how long a node keeps a resumable session that no gateway has. */
+  resumeMs: number
   limits: { messageBytes: number; stateBytes: number; clientBufferBytes: number }
   heartbeatMs: number
   suspectMs: number
@@ -239,9 +266,53 @@ export interface Steer {
   drain?: DrainOrder | null
 }
 
+const refusalCodes = ['FULL', 'DRAINING', 'STALE', 'GAP'] as const
+
 export interface Refusal {
-  code: 'FULL' | 'DRAINING' | 'STALE'
+  code: (typeof refusalCodes)[number]
   message: string
+}
+
+/** A gateway looks for a session that a client wants to resume (PROTOCOL.md §1.10). */
+export interface Seek {
+  /** Number of the search, echoed in FOUND. */
+  seek: number
+  session: string
+  /** Hash of the token that the client showed. */
+  token: string
+  /** Hash of the token that it will get. */
+  next: string
+}
+
+export interface Found {
+  seek: number
+  /** 0: not here. */
+  term: number
+  /** The node serves the session; it was not only prepared for it. */
+  live: boolean
+  /** Why it is not here; null when it is. */
+  reason: 'unknown' | 'token' | null
+}
+
+export interface Drop {
+  session: string
+  term: number
+}
+
+export interface Keep {
+  version: number
+  /** Hashes: of the present resume token, and of the one before it while that one is still valid. */
+  tokens: string[]
+  /** The last output that the client has acknowledged. */
+  out: number
+  /** null: as before. */
+  channels: string[] | null
+}
+
+/** What TAKEN says beside numbers and state. */
+export interface TakenInfo {
+  meta: SessionMeta
+  channels: string[]
 }
 
 /** What the node learns of a session's client. */
@@ -311,37 +382,78 @@ export function parseWelcome(body: Buffer): Welcome {
     value.heartbeatMs,
     value.suspectMs,
     value.downMs,
+    value.resumeMs,
     limits?.messageBytes,
     limits?.stateBytes,
     limits?.clientBufferBytes,
   ]
-  if (typeof value.gateway !== 'string' || !numbers.every((n) => isCount(n, 1)))
+  if (
+    typeof value.gateway !== 'string' ||
+    typeof value.instance !== 'string' ||
+    !numbers.every((n) => isCount(n, 1))
+  )
     throw invalid('WELCOME lacks a field')
   return value as unknown as Welcome
 }
 
 export function parseRefusal(body: Buffer): Refusal {
   const { code, message } = parseJsonObject(body, 'REFUSED')
-  if (code !== 'FULL' && code !== 'DRAINING' && code !== 'STALE')
-    throw invalid('REFUSED.code must be FULL, DRAINING or STALE')
-  return { code, message: String(message ?? '') }
+  if (!refusalCodes.includes(code as Refusal['code']))
+    throw invalid(`REFUSED.code must be one of ${refusalCodes.join(', ')}`)
+  return { code: code as Refusal['code'], message: String(message ?? '') }
+}
+
+export function parseSeek(body: Buffer): Seek {
+  const { seek, session, token, next } = parseJsonObject(body, 'SEEK')
+  if (!isCount(seek, 1)) throw invalid('SEEK.seek must be a whole number from 1')
+  if (!isSessionId(session)) throw invalid('SEEK.session must be a session id')
+  if (!is256Bits(token) || !is256Bits(next)) throw invalid('SEEK.token and SEEK.next must be hashes')
+  return { seek, session, token, next }
+}
+
+export function parseFound(body: Buffer): Found {
+  const { seek, term, live, reason } = parseJsonObject(body, 'FOUND')
+  if (!isCount(seek, 1)) throw invalid('FOUND.seek must be a whole number from 1')
+  if (!isCount(term, 0)) throw invalid('FOUND.term must be a whole number')
+  return {
+    seek,
+    term,
+    live: live === true,
+    reason: reason === 'unknown' || reason === 'token' ? reason : null,
+  }
+}
+
+export function parseDrop(body: Buffer): Drop {
+  const { session, term } = parseJsonObject(body, 'DROP')
+  if (!isSessionId(session) || !isCount(term, 0)) throw invalid('DROP must be {session, term}')
+  return { session, term }
+}
+
+export function parseKeep(body: Buffer): Keep {
+  const { version, tokens, out, channels } = parseJsonObject(body, 'KEEP')
+  if (!isCount(version, 1) || !isCount(out, 0))
+    throw invalid('KEEP.version and KEEP.out must be whole numbers')
+  if (!Array.isArray(tokens) || tokens.length < 1 || tokens.length > 2 || !tokens.every(is256Bits))
+    throw invalid('KEEP.tokens must be one or two hashes')
+  if (channels !== null && !isChannelList(channels)) throw invalid('KEEP.channels must be null or names')
+  return { version, tokens, out, channels }
+}
+
+/** Throws RECORD_INVALID. Of `meta` only the id is checked: it came from a gateway once. */
+export function parseTakenInfo(body: Buffer): TakenInfo {
+  const { meta, channels } = parseJsonObject(body, 'TAKEN')
+  if (!isChannelList(channels)) throw invalid('TAKEN.channels must be names')
+  if (typeof meta !== 'object' || meta === null || !isSessionId((meta as SessionMeta).id))
+    throw invalid("TAKEN.meta must be a session's meta")
+  return { meta: meta as SessionMeta, channels }
+}
+
+function isChannelList(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === 'string' && isChannelName(name))
 }
 
 export function isWeight(value: unknown): value is number {
   return typeof value === 'number' && value > 0 && value <= maxWeight
-}
-
-/** What `isChannelName` asks for, in words. */
-export const channelNameRule = 'a channel name has 1 to 255 bytes, no control characters and no $ in front'
-
-/** Text of 1 to 255 bytes without control characters, since names go into logs; `$` begins names of Evenkeel's own. */
-export function isChannelName(name: string): boolean {
-  return (
-    name.length > 0 &&
-    !name.startsWith('$') &&
-    Buffer.byteLength(name) <= channelNameBytes &&
-    !/\p{Cc}/u.test(name)
-  )
 }
 
 function isName(value: unknown): value is string {

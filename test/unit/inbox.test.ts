@@ -132,3 +132,19 @@ test('a commit of what was never sent changes nothing', () => {
     bytes: 2,
   })
 })
+
+test('a session from another gateway: its node may commit what the client has not sent here yet', () => {
+  const inbox = new Inbox()
+  inbox.restore(5)
+  expect(inbox.push(payloadOf(6, 0), true)).toBe(6)
+  expect(inbox.push(payloadOf(7, 0), true)).toBe(7)
+  inbox.next()
+  expect(inbox.commit(9)).toBe(true)
+  expect(inbox).toMatchObject({ acked: 9, sent: 9, last: 9, bytes: 0, length: 0 })
+  expect(inbox.push(payloadOf(10, 0), true)).toBe(10)
+  expect(inbox.next()?.payload.toString()).toContain('10.')
+  // A further node knows nothing that it was not given.
+  inbox.rewind(false)
+  expect(inbox.commit(10)).toBe(false)
+  expect(inbox).toMatchObject({ acked: 9, sent: 9, last: 10 })
+})

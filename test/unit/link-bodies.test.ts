@@ -3,9 +3,14 @@ import { describe, expect, test } from 'vitest'
 import { EvenkeelError } from '../../src/protocol/errors.ts'
 import {
   isWeight,
+  parseDrop,
+  parseFound,
   parseHello,
+  parseKeep,
   parseRefusal,
   parseReport,
+  parseSeek,
+  parseTakenInfo,
   parseWelcome,
 } from '../../src/protocol/link-records.ts'
 import { json } from '../support/link-wire.ts'
@@ -28,11 +33,19 @@ const hello = {
 const welcome = {
   protocol: 1,
   gateway: 'gw',
+  instance: 'abcdefgh',
+  resumeMs: 120_000,
   limits: { messageBytes: 1, stateBytes: 1, clientBufferBytes: 1 },
   heartbeatMs: 2_000,
   suspectMs: 4_000,
   downMs: 6_000,
 }
+
+const hash = 'h'.repeat(43)
+const seek = { seek: 1, session: 's-1', token: hash, next: hash }
+const found = { seek: 1, term: 7, live: true, reason: null }
+const keep = { version: 1, tokens: [hash], out: 0, channels: ['room:1'] }
+const taken = { meta: { id: 's-1' }, channels: ['room:1'] }
 
 type Parse = (body: Buffer) => unknown
 
@@ -143,7 +156,7 @@ describe('REPORT, REFUSED, WELCOME', () => {
   })
 
   test.each([{}, { code: 'full' }, { code: 7 }, { message: 'FULL' }])('REFUSED %j is refused', (value) => {
-    expectInvalid(parseRefusal, json(value), 'REFUSED.code must be FULL, DRAINING or STALE')
+    expectInvalid(parseRefusal, json(value), 'REFUSED.code must be one of FULL, DRAINING, STALE, GAP')
   })
 
   test.each([
@@ -157,12 +170,56 @@ describe('REPORT, REFUSED, WELCOME', () => {
   })
 })
 
+describe('resume', () => {
+  test('what is right is taken, and nothing else', () => {
+    expect(parseSeek(json({ ...seek, more: 1 }))).toEqual(seek)
+    expect(parseFound(json(found))).toEqual(found)
+    expect(parseFound(json({ seek: 1, term: 0, reason: 'token' }))).toEqual({
+      seek: 1,
+      term: 0,
+      live: false,
+      reason: 'token',
+    })
+    expect(parseFound(json({ ...found, reason: 'why not' }))).toEqual(found)
+    expect(parseDrop(json({ session: 's', term: 3 }))).toEqual({ session: 's', term: 3 })
+    expect(parseKeep(json(keep))).toEqual(keep)
+    expect(parseKeep(json({ ...keep, tokens: [hash, hash], channels: null })).channels).toBeNull()
+    expect(parseTakenInfo(json(taken))).toEqual(taken)
+  })
+
+  test.each([
+    [parseSeek, { ...seek, seek: 0 }, 'SEEK.seek must be a whole number from 1'],
+    [parseSeek, { ...seek, session: 'a b' }, 'SEEK.session must be a session id'],
+    [parseSeek, { ...seek, session: 's'.repeat(65) }, 'SEEK.session must be a session id'],
+    [parseSeek, { ...seek, token: hash.slice(1) }, 'SEEK.token and SEEK.next must be hashes'],
+    [parseSeek, { ...seek, next: undefined }, 'SEEK.token and SEEK.next must be hashes'],
+    [parseFound, { ...found, seek: -1 }, 'FOUND.seek must be a whole number from 1'],
+    [parseFound, { ...found, term: 1.5 }, 'FOUND.term must be a whole number'],
+    [parseDrop, { session: '', term: 1 }, 'DROP must be {session, term}'],
+    [parseDrop, { session: 's' }, 'DROP must be {session, term}'],
+    [parseKeep, { ...keep, version: 0 }, 'KEEP.version and KEEP.out must be whole numbers'],
+    [parseKeep, { ...keep, tokens: [] }, 'KEEP.tokens must be one or two hashes'],
+    [parseKeep, { ...keep, tokens: [hash, hash, hash] }, 'KEEP.tokens must be one or two hashes'],
+    [parseKeep, { ...keep, tokens: ['short'] }, 'KEEP.tokens must be one or two hashes'],
+    [parseKeep, { ...keep, channels: ['$plans'] }, 'KEEP.channels must be null or names'],
+    [parseTakenInfo, { ...taken, channels: [''] }, 'TAKEN.channels must be names'],
+    [parseTakenInfo, { ...taken, meta: null }, "TAKEN.meta must be a session's meta"],
+  ])('%o %j is refused', (parse, value, message) => {
+    expectInvalid(parse, json(value), message)
+  })
+})
+
 describe('bodies that are no JSON object', () => {
   const parsers: [string, Parse][] = [
     ['HELLO', parseHello],
     ['REPORT', parseReport],
     ['REFUSED', parseRefusal],
     ['WELCOME', parseWelcome],
+    ['SEEK', parseSeek],
+    ['FOUND', parseFound],
+    ['DROP', parseDrop],
+    ['KEEP', parseKeep],
+    ['TAKEN', parseTakenInfo],
   ]
 
   test.each(parsers)('%s', (kind, parse) => {
@@ -175,7 +232,7 @@ describe('bodies that are no JSON object', () => {
 
   test.each(parsers)('%s: whatever comes, it is parsed or RECORD_INVALID', (_kind, parse) => {
     const object = fc.dictionary(
-      fc.constantFrom(...Object.keys(hello), ...Object.keys(welcome)),
+      fc.constantFrom(...[hello, welcome, seek, found, keep, taken].flatMap(Object.keys)),
       fc.jsonValue(),
     )
     const body = fc.oneof(
@@ -183,6 +240,7 @@ describe('bodies that are no JSON object', () => {
       fc.jsonValue().map(json),
       object.map((changes) => json({ ...hello, ...changes })),
       object.map((changes) => json({ ...welcome, ...changes })),
+      object.map((changes) => json({ ...seek, ...found, ...keep, ...taken, ...changes })),
     )
     const property = fc.property(body, (bytes) => {
       try {

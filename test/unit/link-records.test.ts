@@ -24,6 +24,9 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['subscribe', 'node', 1, 255],
   ['unsubscribe', 'node', 1, 255],
   ['published', 'gateway', 3, payloadBytes],
+  ['seek', 'gateway', 2, 65_536],
+  ['found', 'node', 2, 65_536],
+  ['drop', 'gateway', 2, 65_536],
   ['open', 'gateway', 16, payloadBytes],
   ['prepare', 'gateway', 4, payloadBytes],
   ['ready', 'node', 0, 0],
@@ -33,6 +36,12 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['activate', 'gateway', 12, payloadBytes],
   ['resume', 'gateway', 4, 4],
   ['release', 'gateway', 0, 0],
+  ['keep', 'gateway', 2, 65_536],
+  ['kept', 'node', 4, 4],
+  ['tail', 'gateway', 4, payloadBytes],
+  ['take', 'gateway', 9, 72],
+  ['taken', 'node', 10, payloadBytes],
+  ['lost', 'node', 0, 0],
   ['message', 'gateway', 4, payloadBytes],
   ['output', 'node', 4, payloadBytes],
   ['commit', 'node', 4, payloadBytes],
@@ -42,6 +51,7 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['join', 'node', 1, 255],
   ['leave', 'node', 1, 255],
   ['denied', 'gateway', 1, 255],
+  ['acked', 'gateway', 4, 4],
 ]
 const roles = ['gateway', 'node'] as const
 const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10

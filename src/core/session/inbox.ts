@@ -18,10 +18,20 @@ export class Inbox {
   sent = 0
   last = 0
   bytes = 0
+  /** The node commits what it has been given by another gateway, which the client has not sent here yet. */
+  private foreign = false
   private items: InboxItem[] = []
 
   get length(): number {
     return this.items.length
+  }
+
+  /** Everything up to `acked` is committed; the node may hold more than what is sent to it from here. */
+  restore(acked: number): void {
+    this.acked = acked
+    this.sent = acked
+    this.last = acked
+    this.foreign = true
   }
 
   /** Returns the sequence number of the message. */
@@ -39,10 +49,18 @@ export class Inbox {
 
   /** Forgets all up to `ack`. Returns false, and changes nothing, for a number that was not given to the node. */
   commit(ack: number): boolean {
-    if (ack > this.sent) return false
-    while (this.acked < ack) {
+    if (ack > this.sent) {
+      if (!this.foreign) return false
+      this.sent = Math.min(ack, this.last)
+    }
+    while (this.acked < ack && this.items.length > 0) {
       this.bytes -= this.items.shift()!.payload.length
       this.acked++
+    }
+    if (this.acked < ack) {
+      this.acked = ack
+      this.sent = ack
+      this.last = ack
     }
     return true
   }
@@ -52,6 +70,7 @@ export class Inbox {
    * `handled` says that the old node may have begun it. Returns how many messages were marked redelivered.
    */
   rewind(handled: boolean): number {
+    this.foreign = false
     const inFlight = this.sent - this.acked
     if (handled) for (let i = 0; i < inFlight; i++) this.items[i]!.redelivered = true
     this.sent = this.acked
