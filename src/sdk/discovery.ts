@@ -28,11 +28,15 @@ export async function discoverGateways({
     await cluster.close()
     throw error
   }
+  // A gateway that was killed is said to be gone when its lease ends; another one may be at its address by then.
+  const isThere = (url: string) =>
+    cluster.registry.entries().some((entry) => entry.kind === 'gateway' && entry.internalUrl === url)
   cluster.registry.watch((changes) => {
     for (const { type, entry } of changes) {
       if (entry.kind !== 'gateway') continue
-      if (type === 'left') left(entry.internalUrl)
-      else joined(entry.internalUrl)
+      const { internalUrl } = entry
+      if (type !== 'left') joined(internalUrl)
+      else if (!isThere(internalUrl)) left(internalUrl)
     }
   })
   return {

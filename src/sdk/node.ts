@@ -12,16 +12,19 @@ import { defaultLimits } from '../protocol/limits.ts'
 import {
   type DrainOrder,
   type Hello,
-  isWeight,
   linkProtocolVersion,
   parseSteer,
   RecordType,
+  type Refusal,
   type Report,
   type Steer,
   type Welcome,
 } from '../protocol/link-records.ts'
 import { type ChannelHandler, NodeChannels } from './channels.ts'
 import type { Discovery } from './discovery.ts'
+import { checkOptions } from './node-options.ts'
+import { ResumableSessions } from './resumable-sessions.ts'
+import type { NodeSession } from './session.ts'
 import { SessionTable } from './session-table.ts'
 import type { Json, NodeOptions, SessionHandlers } from './types.ts'
 
@@ -31,6 +34,8 @@ const gatewayPatience = 5
 const duplicateIdPatienceMs = 10_000
 
 const conflictRetryMs = 1_000
+/** Between samples of the event loop's lag; a finer one costs CPU even when nothing happens. */
+const lagResolutionMs = 100
 /** After a session came or went. */
 const reportDelayMs = 200
 
@@ -65,8 +70,9 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   /** Gateways that are said to be gone. */
   private readonly departed = new Set<string>()
   private stopped = false
-  private readonly lag = monitorEventLoopDelay({ resolution: 20 })
+  private readonly lag = monitorEventLoopDelay({ resolution: lagResolutionMs })
   private readonly channels: NodeChannels
+  private readonly resumable: ResumableSessions
   private handlers: SessionHandlers | null = null
   private started = false
   private draining: Promise<void> | null = null
@@ -93,11 +99,16 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       token: options.token ?? (process.env.EVENKEEL_NODE_TOKEN || undefined),
     }
     this.channels = new NodeChannels((message) => this.options.logger.error(`node ${this.id}: ${message}`))
+    this.resumable = new ResumableSessions({
+      now,
+      failed: (session, error, where) => this.failed(session, error, where),
+      orphansChanged: () => this.drainProgress?.(),
+    })
   }
 
-  /** Sessions at this node, over all gateways. */
+  /** Sessions at this node: over all gateways, and those whose gateway is gone and whose clients may come back. */
   get sessionCount(): number {
-    let count = 0
+    let count = this.resumable.orphanCount
     for (const { sessions } of this.links) count += sessions.size
     return count
   }
@@ -155,13 +166,16 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     return this.channels.subscribe(channel, handler)
   }
 
-  /** Moves every session to other nodes, then closes the links. Resolves when all gateways have taken their sessions away. */
+  /**
+   * Moves every session to other nodes, then closes the links. Resolves when all gateways have taken their sessions away;
+   * sessions whose gateway is gone are waited for as long as their clients may come back.
+   */
   drain(): Promise<void> {
     this.draining ??= this.drainLinks()
     return this.draining
   }
 
-  /** Closes the links at once; the gateways re-assign what was here. */
+  /** Closes the links at once; the gateways re-assign what was here. Sessions that no gateway has end. */
   async stop(): Promise<void> {
     process.off('SIGTERM', this.onSigterm)
     if (this.ticker !== null) clearInterval(this.ticker)
@@ -170,6 +184,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     for (const { link } of this.links) link.flush()
     this.stopped = true
     await Promise.all([...this.dialers.values()].map((dialer) => dialer.stop()))
+    this.resumable.close()
     await this.discovery?.close()
   }
 
@@ -183,6 +198,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
 
   private async drainLinks(): Promise<void> {
     const waiting = () =>
+      this.resumable.isAwaited ||
       [...this.links].some((entry) => !entry.drained) ||
       [...this.dialers.values()].some((dialer) => dialer.handshaking)
     this.drainOrder ??= { deadlineMs: null, ratePerSecond: null }
@@ -270,28 +286,19 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       welcome,
       handlers: this.handlers!,
       atomic: this.options.delivery === 'atomic',
+      resumable: this.resumable,
       now,
       sizeChanged: () => this.reportSoon(),
-      refusal: () => {
-        if (this.drainOrder !== null) return { code: 'DRAINING', message: `node ${this.id} is draining` }
-        if (this.sessionCount >= (this.options.maxSessions ?? Number.POSITIVE_INFINITY)) {
-          return {
-            code: 'FULL',
-            message: `node ${this.id} holds its maximum of ${this.options.maxSessions} sessions`,
-          }
-        }
-        return null
-      },
+      refusal: () => this.refusal(),
+      taken: () => (entry.drained = false),
       notJoined: (session, channel) =>
         this.options.logger.warn(
           `node ${this.id}: session ${session.id} did not join ${channel}: it is in as many channels as it may be`,
         ),
-      failed: (session, error, where) =>
-        this.options.logger.error(
-          `node ${this.id}: the ${where} handler of session ${session.id} failed: ${String((error as Error)?.stack ?? error)}`,
-        ),
+      failed: (session, error, where) => this.failed(session, error, where),
     })
     const entry: GatewayLink = { link, welcome, sessions, drained: false, steered: 0 }
+    this.resumable.linkUp(welcome.instance)
     this.links.add(entry)
     link.putJson(RecordType.report, 0, 0, this.report(entry))
     this.channels.linkUp(link, welcome.limits.messageBytes)
@@ -312,13 +319,32 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       },
       beforeFlush: () => sessions.writeCommits(),
       drain: () => sessions.wakeAll(),
-      close: () => {
-        this.links.delete(entry)
-        this.channels.linkDown(link)
-        sessions.linkLost()
-        this.drainProgress?.()
-      },
+      close: () => this.unlinked(entry),
     }
+  }
+
+  private unlinked(entry: GatewayLink): void {
+    this.links.delete(entry)
+    this.channels.linkDown(entry.link)
+    const { instance } = entry.welcome
+    // A second link to the same process has replaced this one, and its sessions were recovered.
+    const isReplaced = [...this.links].some(({ welcome }) => welcome.instance === instance)
+    entry.sessions.linkLost(this.stopped || isReplaced ? null : instance)
+    this.drainProgress?.()
+  }
+
+  /** Why no further session can come, or null. */
+  private refusal(): Refusal | null {
+    if (this.drainOrder !== null) return { code: 'DRAINING', message: `node ${this.id} is draining` }
+    const { maxSessions = Number.POSITIVE_INFINITY } = this.options
+    if (this.sessionCount < maxSessions) return null
+    return { code: 'FULL', message: `node ${this.id} holds its maximum of ${maxSessions} sessions` }
+  }
+
+  private failed(session: NodeSession, error: unknown, where: string): void {
+    this.options.logger.error(
+      `node ${this.id}: the ${where} handler of session ${session.id} failed: ${String((error as Error)?.stack ?? error)}`,
+    )
   }
 
   /** What an operator wants, by way of one gateway; the report tells the others. */
@@ -353,9 +379,10 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   }
 
   private heartbeat(stalled: boolean): void {
-    const eventLoopLagMs = this.lag.mean > 0 ? Math.max(0, this.lag.mean / 1e6 - 20) : 0
+    const eventLoopLagMs = this.lag.mean > 0 ? Math.max(0, this.lag.mean / 1e6 - lagResolutionMs) : 0
     this.lag.reset()
     this.eventLoopLagMs = Math.round(eventLoopLagMs * 100) / 100
+    this.resumable.expire()
     for (const entry of this.links) {
       const { link, welcome } = entry
       if (stalled) link.lastHeardAt = now()
@@ -373,35 +400,4 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
 
 function now(): number {
   return performance.now()
-}
-
-function checkOptions(options: NodeOptions): void {
-  const name = /^[A-Za-z0-9._:-]{1,64}$/
-  const fail = (message: string): never => {
-    throw new EvenkeelError('BAD_REQUEST', `createNode: ${message}`)
-  }
-  if (!name.test(options.id ?? '')) fail('id must be 1 to 64 of A-Z a-z 0-9 . _ : -')
-  if (options.pool !== undefined && !name.test(options.pool))
-    fail('pool must be 1 to 64 of A-Z a-z 0-9 . _ : -')
-  if (options.weight !== undefined && !isWeight(options.weight))
-    fail('weight must be above 0, at most 1000000')
-  if (
-    options.maxSessions !== undefined &&
-    !(Number.isSafeInteger(options.maxSessions) && options.maxSessions > 0)
-  ) {
-    fail('maxSessions must be a whole number from 1')
-  }
-  if (options.delivery !== undefined && options.delivery !== 'stream' && options.delivery !== 'atomic') {
-    fail("delivery must be 'stream' or 'atomic'")
-  }
-  const { gateways = [], redis } = options
-  if (redis === undefined && (!Array.isArray(gateways) || gateways.length === 0)) {
-    fail(
-      "gateways must name at least one gateway, such as 'ws://127.0.0.1:8081', or redis the cluster's Redis",
-    )
-  }
-  for (const url of gateways) {
-    if (!URL.canParse(url) || !/^wss?:$/.test(new URL(url).protocol))
-      fail(`gateways: ${url} is not a ws: or wss: URL`)
-  }
 }

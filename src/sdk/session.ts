@@ -1,28 +1,10 @@
-import type { Link } from '../link/link.ts'
 import { CloseCode, clipCloseReason, isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { RecordFlag, RecordType, type SessionMeta } from '../protocol/link-records.ts'
+import { RecordType, type SessionMeta } from '../protocol/link-records.ts'
 import { checkedChannel } from './channels.ts'
-import type { CloseReason, Json, MessageContext, Session, SessionHandlers } from './types.ts'
-
-/** What the sessions of one link share. */
-export interface SessionHost {
-  readonly link: Link
-  readonly handlers: SessionHandlers
-  readonly atomic: boolean
-  readonly messageBytes: number
-  readonly stateBytes: number
-  /** What a session may queue beyond its credit. */
-  readonly queueBytes: number
-  readonly lateOutputMs: number
-  now(): number
-  /** The session has something to commit at the end of this turn. */
-  commitSoon(session: NodeSession): void
-  /** The session waits for the link or the client. */
-  waitForDrain(session: NodeSession): void
-  forget(session: NodeSession): void
-  failed(session: NodeSession, error: unknown, where: string): void
-}
+import type { Assignment, SessionHost } from './session-host.ts'
+import { SessionOutput } from './session-output.ts'
+import type { CloseReason, Json, MessageContext, Session } from './types.ts'
 
 /**
  * importing → open → (quiescing → finished → moved) or (closing → gone).
@@ -34,17 +16,14 @@ interface QueuedMessage extends MessageContext {
   readonly data: string | Uint8Array
 }
 
-/** An output that waits for credit, or a commit that must not overtake it. */
-type QueuedOutput = { data: string | Uint8Array } | { ack: number; state: string | null }
-
+/** A session at its node: its phases, and the handlers that run for it. */
 export class NodeSession implements Session {
   readonly id: string
   readonly meta: SessionMeta
-  readonly number: number
-  readonly term: number
   recovered = false
-  private readonly host: SessionHost
-  private phase: Phase = 'importing'
+  private assignment: Assignment
+  protected readonly output: SessionOutput
+  protected phase: Phase = 'importing'
   /** A handler is in flight (or `open` has not settled). */
   private busy = false
   private inbox: QueuedMessage[] = []
@@ -52,34 +31,36 @@ export class NodeSession implements Session {
   private value: Json | undefined = undefined
   private stateJson: string | null = null
   private stateChanged = false
-
-  private credit = 0
-  private outputSeq = 0
-  private outbox: QueuedOutput[] = []
-  private outboxBytes = 0
-  /** Outputs of the message being handled, with `delivery: 'atomic'`. */
-  private held: (string | Uint8Array)[] = []
-  private heldBytes = 0
   private drainWaiters: (() => void)[] = []
-
-  /** What the next COMMIT says; written at the end of the turn, so that one covers all messages of the turn. */
-  private commitAck = 0
-  private commitState: string | null = null
-  private commitDue = false
 
   private attempt = 0
   private resumeWanted = false
   private closeReason: CloseReason | null = null
   /** The client left; takes effect once the session is open. */
-  private clientGone: CloseReason | null = null
+  protected clientGone: CloseReason | null = null
   private movedAt = 0
 
-  constructor(host: SessionHost, number: number, term: number, meta: SessionMeta) {
-    this.host = host
-    this.number = number
-    this.term = term
+  /** `keeping`: its outputs are kept until the client has acknowledged them. */
+  constructor(assignment: Assignment, meta: SessionMeta, keeping = false) {
+    this.assignment = assignment
+    this.output = new SessionOutput(assignment, keeping, () =>
+      this.close(CloseCode.slowConsumer, 'the client reads too slowly'),
+    )
     this.meta = meta
     this.id = meta.id
+  }
+
+  get host(): SessionHost {
+    return this.assignment.host
+  }
+
+  /** What the gateway calls the session. */
+  get number(): number {
+    return this.assignment.number
+  }
+
+  get term(): number {
+    return this.assignment.term
   }
 
   get open(): boolean {
@@ -116,11 +97,11 @@ export class NodeSession implements Session {
     }
     if (!this.open) return this.sendLate(data)
     if (!this.host.atomic) {
-      this.emit(data)
+      this.output.emit(data)
     } else if (this.busy) {
-      this.hold(data)
+      this.output.hold(data)
     } else {
-      this.emit(data)
+      this.output.emit(data)
       this.commit()
     }
     return this.writable
@@ -148,9 +129,7 @@ export class NodeSession implements Session {
       )
     }
     if (!this.open) return
-    this.flushHeld()
-    this.flushOutbox(true)
-    this.writeCommit()
+    this.output.finish()
     this.host.link.putClose(this.number, this.term, code, clipCloseReason(reason))
     this.depart({ code, reason, cause: 'node' })
   }
@@ -159,10 +138,8 @@ export class NodeSession implements Session {
 
   /** The session is this node's now: OPEN, or ACTIVATE after PREPARE. */
   activate(credit: number, ack: number, out: number, state: string | null, recovered: boolean): void {
-    this.credit = credit
+    this.output.begin(credit, ack, out, state)
     this.settled = ack
-    this.commitAck = ack
-    this.outputSeq = out
     this.stateJson = state
     this.recovered = recovered
     try {
@@ -184,8 +161,7 @@ export class NodeSession implements Session {
   }
 
   addCredit(bytes: number): void {
-    this.credit += bytes
-    this.flushOutbox(false)
+    this.output.addCredit(bytes)
     this.wakeDrained()
   }
 
@@ -203,18 +179,7 @@ export class NodeSession implements Session {
   }
 
   resume(attempt: number): void {
-    if (attempt !== this.attempt) return
-    if (this.phase === 'quiescing') {
-      if (this.closeReason === null) {
-        this.phase = 'open'
-        this.proceed()
-      } else {
-        this.resumeWanted = true
-      }
-    } else if (this.phase === 'finished') {
-      this.recovered = true
-      this.start()
-    }
+    if (attempt === this.attempt) this.callOff()
   }
 
   /** The session lives elsewhere. */
@@ -234,15 +199,6 @@ export class NodeSession implements Session {
     this.depart({ code: CloseCode.abnormal, reason: 'link lost', cause: 'link-lost' })
   }
 
-  /** Writes the COMMIT that is due. */
-  writeCommit(): void {
-    if (!this.commitDue) return
-    this.commitDue = false
-    const state = this.commitState
-    this.commitState = null
-    this.putCommit(this.commitAck, state)
-  }
-
   /** Returns false while somebody still has to wait. */
   wakeDrained(): boolean {
     if (this.drainWaiters.length === 0) return true
@@ -254,7 +210,7 @@ export class NodeSession implements Session {
   }
 
   private get writable(): boolean {
-    return this.credit > 0 && this.outbox.length === 0 && !this.host.link.congested
+    return this.output.writable && !this.host.link.congested
   }
 
   private start(): void {
@@ -310,14 +266,13 @@ export class NodeSession implements Session {
     this.busy = false
     if (!this.open) return
     this.settled = seq
-    this.flushHeld()
+    this.output.flushHeld()
     this.commit()
   }
 
   private fail(error: unknown, where: string): void {
     this.busy = false
-    this.held = []
-    this.heldBytes = 0
+    this.output.dropHeld()
     this.host.failed(this, error, where)
     this.close(CloseCode.internalError, 'handler failed')
   }
@@ -339,8 +294,8 @@ export class NodeSession implements Session {
     const settled = () => {
       this.busy = false
       if (!this.open) return
-      const due = this.stateChanged || this.held.length > 0
-      this.flushHeld()
+      const due = this.stateChanged || this.output.holds
+      this.output.flushHeld()
       if (due) this.commit()
     }
     try {
@@ -358,105 +313,40 @@ export class NodeSession implements Session {
     return undefined
   }
 
-  /** What was settled is to be committed: with the flush of this turn, or behind the outputs that wait for credit. */
+  /** What was settled is to be committed. */
   private commit(): void {
     const state = this.stateChanged ? this.stateJson : null
     this.stateChanged = false
-    if (this.outbox.length > 0) {
-      this.outbox.push({ ack: this.settled, state })
-      return
-    }
-    this.commitAck = this.settled
-    if (state !== null) this.commitState = state
-    if (!this.commitDue) {
-      this.commitDue = true
-      this.host.commitSoon(this)
-    }
-  }
-
-  private putCommit(ack: number, state: string | null): void {
-    if (state === null) this.host.link.putU32(RecordType.commit, 0, this.number, this.term, ack)
-    else this.host.link.putText(RecordType.commit, RecordFlag.state, this.number, this.term, ack, state)
-  }
-
-  private emit(data: string | Uint8Array): void {
-    if (this.credit > 0 && this.outbox.length === 0) {
-      this.putOutput(data)
-      return
-    }
-    this.outbox.push({ data })
-    this.outboxBytes += data.length
-    if (this.outboxBytes > this.host.queueBytes) {
-      this.outbox = []
-      this.outboxBytes = 0
-      this.close(CloseCode.slowConsumer, 'the client reads too slowly')
-    }
-  }
-
-  private putOutput(data: string | Uint8Array): void {
-    const flags = this.host.atomic ? RecordFlag.held : 0
-    this.credit -= this.writeOutput(flags, ++this.outputSeq, data)
-  }
-
-  private writeOutput(flags: number, seq: number, data: string | Uint8Array): number {
-    const { link } = this.host
-    if (typeof data === 'string') {
-      return link.putText(RecordType.output, flags | RecordFlag.text, this.number, this.term, seq, data)
-    }
-    link.putPayload(RecordType.output, flags, this.number, this.term, seq, data)
-    return data.length
-  }
-
-  private hold(data: string | Uint8Array): void {
-    this.held.push(data)
-    this.heldBytes += data.length
-    if (this.heldBytes > this.host.queueBytes) {
-      throw new EvenkeelError(
-        'TOO_LARGE',
-        `the outputs of one atomic commit have at most ${this.host.queueBytes} bytes`,
-      )
-    }
-  }
-
-  private flushHeld(): void {
-    if (this.held.length === 0) return
-    const held = this.held
-    this.held = []
-    this.heldBytes = 0
-    // One commit leaves whole: either all of it waits for credit or none.
-    if (this.credit > 0 && this.outbox.length === 0) for (const data of held) this.putOutput(data)
-    else for (const data of held) this.emit(data)
-  }
-
-  /** Sends what waits while there is credit; all of it when `whatever`. */
-  private flushOutbox(whatever: boolean): void {
-    if (this.outbox.length === 0) return
-    this.writeCommit()
-    let sent = 0
-    // The gateway grants nothing for HELD outputs before their commit, so an atomic commit that was begun is finished.
-    let begun = false
-    for (const entry of this.outbox) {
-      if ('data' in entry) {
-        if (this.credit <= 0 && !whatever && !begun) break
-        begun = this.host.atomic
-        this.outboxBytes -= entry.data.length
-        this.putOutput(entry.data)
-      } else {
-        this.putCommit(entry.ack, entry.state)
-        begun = false
-      }
-      sent++
-    }
-    this.outbox.splice(0, sent)
+    this.output.commit(this.settled, state)
   }
 
   private sendLate(data: string | Uint8Array): boolean {
     if (this.phase !== 'finished' && this.phase !== 'moved') return false
-    // Nobody grants credit for it any more, so what was left at the hand-over is all there is.
-    if (this.host.link.closed || this.credit <= 0) return false
     if (this.phase === 'moved' && this.host.now() - this.movedAt > this.host.lateOutputMs) return false
-    this.credit -= this.writeOutput(RecordFlag.late, 0, data)
-    return true
+    return this.output.writeLate(data)
+  }
+
+  /** Its records go elsewhere from now on. */
+  protected move(assignment: Assignment): void {
+    this.host.letGo(this)
+    this.assignment = assignment
+    this.output.assignment = assignment
+  }
+
+  /** The hand-over is off. */
+  protected callOff(): void {
+    if (this.phase === 'quiescing') {
+      if (this.closeReason === null) {
+        this.phase = 'open'
+        this.proceed()
+      } else {
+        this.resumeWanted = true
+      }
+    } else if (this.phase === 'finished') {
+      this.output.restoreCredit()
+      this.recovered = true
+      this.start()
+    }
   }
 
   /** Hands over: the application saves its last state, everything is flushed, FIN ends the term. */
@@ -465,8 +355,7 @@ export class NodeSession implements Session {
     const reason = this.closeReason
     const fin = () => {
       if (this.phase !== 'quiescing') return
-      this.flushOutbox(true)
-      this.writeCommit()
+      this.output.finish()
       if (this.resumeWanted) {
         this.resumeWanted = false
         this.recovered = true
@@ -484,8 +373,7 @@ export class NodeSession implements Session {
     const reason = this.closeReason!
     const closed = () => {
       if (this.phase !== 'closing') return
-      this.flushOutbox(true)
-      this.writeCommit()
+      this.output.finish()
       this.host.link.put(RecordType.closed, 0, this.number, this.term)
       this.end('gone')
     }
@@ -493,7 +381,7 @@ export class NodeSession implements Session {
   }
 
   /** Ends without asking anyone, and tells the application unless it knows. */
-  private depart(reason: CloseReason): void {
+  protected depart(reason: CloseReason): void {
     if (this.phase === 'gone' || this.phase === 'moved') return
     const told = this.phase === 'importing' || this.phase === 'finished' || this.closeReason !== null
     this.end('gone')
@@ -508,9 +396,8 @@ export class NodeSession implements Session {
   private end(phase: 'moved' | 'gone'): void {
     this.phase = phase
     this.movedAt = this.host.now()
-    this.commitDue = false
     this.inbox = []
-    this.outbox = []
+    this.output.end()
     this.host.forget(this)
     this.wakeDrained()
   }

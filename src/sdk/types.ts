@@ -55,8 +55,9 @@ export interface CloseReason {
   readonly code: number
   readonly reason: string
   /**
-   * `client`: the client left. `node`: `session.close()`, or a handler failed. `migrated`: the session goes on at another node, so stop
-   * timers and save what should travel in `session.state`. `link-lost`: the gateway is not reachable; the session goes on elsewhere from its last commit.
+   * `client`: the client left, or did not come back in time (1006). `node`: `session.close()`, or a handler failed. `migrated`: the session goes
+   * on at another node, so stop timers and save what should travel in `session.state`. `link-lost`: the gateway is not reachable, or has given
+   * the session to somebody else without asking; it goes on elsewhere from its last commit, and what is assigned to `session.state` now is lost.
    */
   readonly cause: 'client' | 'node' | 'migrated' | 'link-lost'
 }
@@ -66,7 +67,10 @@ export interface CloseReason {
  * A `message` handler that throws closes the session with 1011.
  */
 export interface SessionHandlers<State extends Json = Json> {
-  /** The session is here: new, or (`session.recovered`) continued from another node or after a migration that was called off. */
+  /**
+   * The session is here: new, or (`session.recovered`) continued from another node or after a migration that was called off.
+   * Not called when the session goes on here by way of another gateway: nothing has changed for it then.
+   */
   open?(session: Session<State>): void | Promise<void>
   /** Committed when it settles. */
   message?(session: Session<State>, data: string | Uint8Array, context: MessageContext): void | Promise<void>
@@ -76,9 +80,9 @@ export interface SessionHandlers<State extends Json = Json> {
 export interface Session<State extends Json = Json> {
   /** The same for the whole life of the session, on every node. */
   readonly id: string
-  /** What is known of the client. */
+  /** What is known of the client, as it was when it first came. */
   readonly meta: SessionMeta
-  /** Grows at every migration and recovery. */
+  /** Grows at every migration and recovery, and when the client comes back by way of another gateway. */
   readonly term: number
   /** The session existed before it came to this node. */
   readonly recovered: boolean
@@ -86,13 +90,14 @@ export interface Session<State extends Json = Json> {
   readonly open: boolean
   /**
    * Saved at the gateway with the commit of the message being handled (outside a handler: at once) and there again after a
-   * migration or a crash. Assign, do not mutate. Throws TOO_LARGE above 64 KiB of JSON, BAD_REQUEST for what is not JSON.
+   * migration or a crash, of this node or of the gateway. Assign, do not mutate. Throws TOO_LARGE above 64 KiB of JSON, BAD_REQUEST for what is not JSON.
    * Assigning after the session has left has no effect.
    */
   state: State | undefined
   /**
    * Sends a message to the client. Returns false above the high-water mark (or when the session is gone): then await `drained()`.
-   * What is sent nevertheless is queued up to 1 MiB; past that the session is closed with 4008.
+   * What is sent nevertheless is queued up to 1 MiB; past that the session is closed with 4008. The mark is 1 MiB that the client has not
+   * read; with a client that can resume, that it has not acknowledged, also while it is away.
    * Throws TOO_LARGE above the message limit (1 MiB).
    */
   send(data: string | Uint8Array): boolean
@@ -104,6 +109,9 @@ export interface Session<State extends Json = Json> {
    */
   join(channel: string): void
   leave(channel: string): void
-  /** Closes the client's connection; default 1000. Throws BAD_REQUEST for a code that may not be sent. */
+  /**
+   * Closes the client's connection; default 1000. A client that is away at that moment is told that its session is unknown.
+   * Throws BAD_REQUEST for a code that may not be sent.
+   */
   close(code?: number, reason?: string): void
 }

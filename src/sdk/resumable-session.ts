@@ -1,0 +1,117 @@
+import { isSameSecret } from '../link/token.ts'
+import { CloseCode } from '../protocol/close-codes.ts'
+import { type Keep, RecordType, type SessionMeta } from '../protocol/link-records.ts'
+import { JoinedChannels } from './joined-channels.ts'
+import { NodeSession } from './session.ts'
+import type { Assignment, SessionHost } from './session-host.ts'
+
+/** A session that outlives its link, and goes on over another when its client comes back (PROTOCOL.md §1.10). */
+export class ResumableSession extends NodeSession {
+  /** Hashes of the tokens under which it is given away. */
+  private tokens: readonly string[] = []
+  private readonly channels = new JoinedChannels()
+  /** The last message that came. */
+  private received = 0
+
+  constructor(assignment: Assignment, meta: SessionMeta) {
+    super(assignment, meta, true)
+  }
+
+  /** Prepared, not opened. */
+  get importing(): boolean {
+    return this.phase === 'importing'
+  }
+
+  /** Opened, and its client has not left. */
+  get live(): boolean {
+    const served = this.phase === 'open' || this.phase === 'quiescing' || this.phase === 'finished'
+    return served && this.clientGone === null
+  }
+
+  override join(channel: string): void {
+    super.join(channel)
+    if (this.open) this.channels.join(channel)
+  }
+
+  override leave(channel: string): void {
+    super.leave(channel)
+    if (this.open) this.channels.leave(channel)
+  }
+
+  override receive(data: string | Uint8Array, seq: number, redelivered: boolean): void {
+    // A client that came back sends again what was not committed.
+    if (seq <= this.received) return
+    this.received = seq
+    super.receive(data, seq, redelivered)
+  }
+
+  /** What its client may still get is bounded by what it has not acknowledged. */
+  override addCredit(): void {}
+
+  keep({ version, tokens, out, channels }: Keep): void {
+    this.tokens = tokens
+    if (channels !== null) this.channels.inherit(channels)
+    this.acknowledged(out)
+    this.host.link.putU32(RecordType.kept, 0, this.number, this.term, version)
+  }
+
+  /** An output of an earlier assignment, which the client has not acknowledged. */
+  appendTail(data: string | Uint8Array, seq: number, bytes: number): void {
+    this.output.appendTail(seq, data, bytes)
+  }
+
+  /** The client has all outputs up to `out`. */
+  acknowledged(out: number): void {
+    this.output.acknowledged(out)
+    this.wakeDrained()
+  }
+
+  /** It is in as many channels as it may be. */
+  denied(channel: string): void {
+    this.channels.leave(channel)
+  }
+
+  /** Returns whether it is given to who shows the token with this hash. */
+  hasToken(hash: string): boolean {
+    // No short cut: how long it takes must not say which one it was.
+    return this.tokens.map((known) => isSameSecret(hash, known)).includes(true)
+  }
+
+  /** From now on it is given away under these tokens alone. */
+  replaceTokens(hashes: readonly string[]): void {
+    this.tokens = hashes
+  }
+
+  /** Tells its gateway that another one has it now. */
+  sayLost(): void {
+    this.output.writeCommit()
+    this.host.link.put(RecordType.lost, 0, this.number, this.term)
+  }
+
+  /** Goes on without a link; a hand-over is called off. */
+  detach(host: SessionHost): void {
+    this.move({ host, number: this.number, term: this.term })
+    this.callOff()
+    this.wakeDrained()
+  }
+
+  /** Whether every output behind `out` is here. */
+  reaches(out: number): boolean {
+    return this.output.reaches(out)
+  }
+
+  /** Goes on over another link, for a client that has all outputs up to `out`. `window`: what it need not have acknowledged. */
+  take(assignment: Assignment, window: number, out: number): void {
+    // Committed since the search for it: TAKEN says so, for nobody has asked for it to be written.
+    this.output.writeCommit()
+    this.move(assignment)
+    this.output.writeTaken(window, out, { meta: this.meta, channels: this.channels.list() })
+    if (!this.wakeDrained()) this.host.waitForDrain(this)
+  }
+
+  /** Ends: the session goes on elsewhere, in a higher term. */
+  supersede(): void {
+    this.sayLost()
+    this.depart({ code: CloseCode.abnormal, reason: 'the session goes on elsewhere', cause: 'link-lost' })
+  }
+}
