@@ -1,0 +1,44 @@
+import { clientSubprotocol } from '../src/protocol/client-frames.ts'
+import { EvenkeelError } from '../src/protocol/errors.ts'
+import { EvenkeelClient } from './client.ts'
+import type { ClientOptions } from './types.ts'
+
+export type { ChannelMessage, ChannelVerdict, Payload } from '../src/protocol/client-frames.ts'
+export { type ErrorCode, EvenkeelError } from '../src/protocol/errors.ts'
+export { EvenkeelClient } from './client.ts'
+export { SendError, type SendOutcome } from './send-error.ts'
+export type {
+  ClientEvents,
+  ClientOptions,
+  ClientState,
+  Clock,
+  CloseEvent,
+  DisconnectEvent,
+  Listener,
+  SessionEvent,
+  WebSocketConstructor,
+  WebSocketLike,
+} from './types.ts'
+
+/**
+ * Connects to a gateway, `ws://…/ws` or `wss://…/ws`, and keeps at it. Add the listeners before the next event-loop turn.
+ * Throws BAD_REQUEST for a URL that no WebSocket takes, for a limit that is no whole number from 1, and where there is no global `WebSocket`.
+ */
+export function connect(url: string, options: ClientOptions = {}): EvenkeelClient {
+  const Socket = options.WebSocket ?? globalThis.WebSocket
+  if (Socket === undefined)
+    throw new EvenkeelError('BAD_REQUEST', 'there is no global WebSocket; give one as options.WebSocket')
+  for (const name of ['maxPendingBytes', 'maxPendingMessages'] as const)
+    if (!isLimit(options[name]))
+      throw new EvenkeelError('BAD_REQUEST', `${name} must be a whole number from 1`)
+  try {
+    return new EvenkeelClient(() => new Socket(url, [clientSubprotocol]), options)
+  } catch (cause) {
+    // The URL is not quoted: applications put secrets into queries.
+    throw new EvenkeelError('BAD_REQUEST', 'url must be an absolute ws: or wss: URL', { cause })
+  }
+}
+
+function isLimit(value: number | undefined): boolean {
+  return value === undefined || (Number.isSafeInteger(value) && value >= 1)
+}
