@@ -1,5 +1,10 @@
-/** What a subscriber of a channel gets, in the order of each publisher. The handler must not throw. */
-export type ChannelHandler = (payload: Buffer, text: boolean) => void
+import type { Position } from '../protocol/position.ts'
+
+/**
+ * What a subscriber of a channel gets, in the order of each publisher. `position` is null for what was published without
+ * history. The handler must not throw.
+ */
+export type ChannelHandler = (payload: Buffer, text: boolean, position: Position | null) => void
 
 /** Channels whose subscription was interrupted and is live again. */
 export type GapListener = (channels: readonly string[]) => void
@@ -36,7 +41,8 @@ export interface Bus {
 
   /**
    * Called when interrupted subscriptions are live again: what was published meanwhile may be lost. It comes after the
-   * restoration, so that a history read from here misses nothing. Returns a function that ends it.
+   * restoration, so that a history read from here misses nothing, and before the first message that follows it. Returns a
+   * function that ends it.
    */
   onGap(listener: GapListener): () => void
 

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../protocol/errors.ts'
-import { channelNameBytes } from '../protocol/link-records.ts'
+import { channelNameBytes } from '../protocol/names.ts'
 
 /** Throws BAD_REQUEST unless the name has 1 to 255 bytes of UTF-8. */
 export function assertChannelName(channel: string): void {

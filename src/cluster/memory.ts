@@ -1,10 +1,12 @@
 import type { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
+import type { Position } from '../protocol/position.ts'
 import type { Bus, ChannelHandler, Readiness } from './bus.ts'
 import { encodeChannelPayload } from './channel-payload.ts'
 import { assertChannelName, assertMessageSize, busClosed, channelTaken } from './channel-rules.ts'
 import { LeasedRegistry } from './leased-registry.ts'
 import type { ClusterMember } from './member.ts'
+import { HistoryRecords, MemoryHistory } from './memory-history.ts'
 import type { Registry, RegistryStore, StoreView } from './registry.ts'
 
 export interface MemoryClusterOptions {
@@ -23,21 +25,32 @@ export class MemoryCluster {
   private readonly onProblem: (problem: EvenkeelError) => void
   private readonly buses = new Set<MemoryBus>()
   private readonly records: RegistryRecords
+  private readonly histories: HistoryRecords
 
   constructor(options: MemoryClusterOptions = {}) {
     this.limits = { ...defaultLimits, ...options.limits }
     this.now = options.now ?? (() => performance.now())
     this.onProblem = options.onProblem ?? (() => {})
     this.records = new RegistryRecords(this.now)
+    this.histories = new HistoryRecords(this.now)
   }
 
   /** Another place in the cluster, as of another process. */
   join(): ClusterMember {
-    const bus = this.bus()
+    const { messageBytes } = this.limits
+    const bus = new MemoryBus(this.buses, messageBytes)
     const registry = this.registry()
+    const history = new MemoryHistory({
+      records: this.histories,
+      messageBytes,
+      isClosed: () => !bus.status().ready,
+      deliver: (channel, { payload, text, position }) =>
+        deliver(this.buses, channel, payload, text, position),
+    })
     return {
       bus,
       registry,
+      history,
       async close() {
         await Promise.all([bus.close(), registry.close()])
       },
@@ -63,7 +76,7 @@ export class MemoryCluster {
 class MemoryBus implements Bus {
   private readonly buses: Set<MemoryBus>
   private readonly messageBytes: number
-  private readonly handlers = new Map<string, ChannelHandler>()
+  readonly handlers = new Map<string, ChannelHandler>()
   private closed = false
 
   constructor(buses: Set<MemoryBus>, messageBytes: number) {
@@ -92,7 +105,7 @@ class MemoryBus implements Bus {
     const copy = Buffer.from(payload)
     // Never inside the caller's own stack; microtasks keep the order.
     await null
-    for (const bus of [...this.buses]) bus.handlers.get(channel)?.(copy, text)
+    deliver(this.buses, channel, copy, text, null)
   }
 
   /** Nothing comes between two places of one process. */
@@ -109,6 +122,16 @@ class MemoryBus implements Bus {
     this.handlers.clear()
     this.buses.delete(this)
   }
+}
+
+function deliver(
+  buses: ReadonlySet<MemoryBus>,
+  channel: string,
+  payload: Buffer,
+  text: boolean,
+  position: Position | null,
+): void {
+  for (const { handlers } of [...buses]) handlers.get(channel)?.(payload, text, position)
 }
 
 /** What Redis keeps for the others, with the steps of the scripts in `lua/`. */

@@ -94,7 +94,7 @@ export class RedisBus implements Bus {
     if (decoded === null) this.drop(channel, 'its first byte is 0, but it is no Evenkeel envelope')
     else if (decoded.payload.length > this.options.messageBytes)
       this.drop(channel, `it has ${decoded.payload.length} bytes, allowed are ${this.options.messageBytes}`)
-    else handler(decoded.payload, decoded.text)
+    else handler(decoded.payload, decoded.text, decoded.position)
   }
 
   private drop(channel: string, why: string): void {

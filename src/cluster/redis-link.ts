@@ -1,3 +1,4 @@
+import type { Socket as NetStream } from 'node:net'
 import { Redis } from 'ioredis'
 import { backoffMs } from '../core/backoff.ts'
 import type { Readiness } from './bus.ts'
@@ -23,6 +24,9 @@ export interface RedisLinkOptions {
   /** Redis refused or ended a subscription: the channel's slot is at another server. `subscribed` says which are left. */
   onMoved?(): void
 }
+
+/** How the strings of an answer are given: as text, or as buffers. */
+export type AnswerKind = 'text' | 'bytes'
 
 export interface ServerHello {
   readonly version: string
@@ -82,7 +86,11 @@ export class RedisLink {
   }
 
   /** Commands leave in the order of the calls. Rejects with RedisError: NOT_READY, or INTERNAL for a refused command. */
-  async call(command: string, args: readonly (string | number | Buffer)[]): Promise<unknown> {
+  async call(
+    command: string,
+    args: readonly (string | number | Buffer)[],
+    answer: AnswerKind = 'text',
+  ): Promise<unknown> {
     const { client } = this
     if (!this.up || client === null) throw new RedisError('NOT_READY', this.describe(), null)
     const bytes = commandOverheadBytes + args.reduce((sum: number, arg) => sum + sizeOf(arg), 0)
@@ -91,8 +99,10 @@ export class RedisLink {
       throw new RedisError('NOT_READY', `Redis ${endpointKey(this.endpoint)} is too slow: ${text}`, null)
     }
     this.inFlight += bytes
+    writeTogether(client.stream)
     try {
-      return await client.call(command, args as (string | number | Buffer)[])
+      const sent = args as (string | number | Buffer)[]
+      return await (answer === 'bytes' ? client.callBuffer(command, sent) : client.call(command, sent))
     } catch (error) {
       const failure = toRedisError(error, this.endpoint, this.options.access)
       // Without an answer the connection is of no use, and closing it drops what it still holds. A server that became a
@@ -209,6 +219,16 @@ export class RedisLink {
     this.waiting = []
     for (const resolve of waiting) resolve()
   }
+}
+
+/**
+ * Commands of one turn leave in one write. Apart, Redis would answer and publish the first one while the others are on their way, and
+ * every gateway would deliver a burst in two writes to each client.
+ */
+function writeTogether(stream: NetStream): void {
+  if (stream.writableCorked > 0) return
+  stream.cork()
+  process.nextTick(() => stream.uncork())
 }
 
 /** Throws when the server cannot serve: it loads its data, or is a replica. */

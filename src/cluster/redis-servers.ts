@@ -1,6 +1,6 @@
 import type { Readiness } from './bus.ts'
 import { RedisError } from './redis-error.ts'
-import { RedisLink, type RedisLinkOptions, type ServerHello } from './redis-link.ts'
+import { type AnswerKind, RedisLink, type RedisLinkOptions, type ServerHello } from './redis-link.ts'
 import type { RedisScript } from './redis-script.ts'
 import { slotCount, slotOf } from './redis-slot.ts'
 import { endpointKey, type RedisAccess, type RedisEndpoint } from './redis-url.ts'
@@ -95,11 +95,12 @@ export class RedisServers {
     script: RedisScript,
     keys: readonly string[],
     args: readonly (string | number)[],
+    answer: AnswerKind = 'text',
   ): Promise<unknown> {
     for (let redirections = 0; ; redirections++) {
       const link = this.linkOf(keys[0]!)
       try {
-        return await runAt(link, script, keys, args)
+        return await runAt(link, script, keys, args, answer)
       } catch (error) {
         this.learn(error, link)
         const moved = error instanceof RedisError && error.reply === 'MOVED'
@@ -245,14 +246,15 @@ async function runAt(
   { lua, sha1 }: RedisScript,
   keys: readonly string[],
   args: readonly (string | number)[],
+  answer: AnswerKind,
 ): Promise<unknown> {
   const rest = [keys.length, ...keys, ...args]
   try {
-    return await link.call('EVALSHA', [sha1, ...rest])
+    return await link.call('EVALSHA', [sha1, ...rest], answer)
   } catch (error) {
     // A server that is new, or was restarted, has not seen the script.
     if (!(error instanceof RedisError) || error.reply !== 'NOSCRIPT') throw error
-    return await link.call('EVAL', [lua, ...rest])
+    return await link.call('EVAL', [lua, ...rest], answer)
   }
 }
 

@@ -135,7 +135,9 @@ export class RedisSubscriptions {
       onMessage: (channel, payload) => {
         const subscription = this.wanted.get(channel)
         // A channel that has just gone to another connection would be heard twice.
-        if (subscription?.home === home) subscription.receive(payload)
+        if (subscription?.home !== home) return
+        this.tellGap(subscription)
+        subscription.receive(payload)
       },
       onMoved: () => {
         this.ending.add(home)
@@ -249,6 +251,13 @@ export class RedisSubscriptions {
     if (!link.ready) return
     if (error.reply !== null) this.failure = error.message
     this.repairing.within(repairMs)
+  }
+
+  /** A message may be here before the answers to all that was asked for, and the gap lies before it. */
+  private tellGap(subscription: Subscription): void {
+    if (!subscription.owed) return
+    subscription.owed = false
+    this.onGap([subscription.channel])
   }
 
   private async drop(subscription: Subscription): Promise<void> {

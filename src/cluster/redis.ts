@@ -4,6 +4,7 @@ import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { LeasedRegistry } from './leased-registry.ts'
 import type { ClusterMember } from './member.ts'
 import { RedisBus } from './redis-bus.ts'
+import { RedisHistory } from './redis-history.ts'
 import { RedisRegistryStore } from './redis-registry.ts'
 import { RedisServers } from './redis-servers.ts'
 import { RedisSubscriptions } from './redis-subscriptions.ts'
@@ -60,6 +61,7 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
   const { messageBytes, leaseMs, leaseRefreshMs } = limits
   const channelPrefix = `${prefix}channel:`
   const bus = new RedisBus({ servers, subscriptions, channelPrefix, messageBytes, now, onProblem })
+  const history = new RedisHistory({ servers, channelPrefix, messageBytes })
   const store = new RedisRegistryStore({ servers, subscriptions, prefix })
   const registry = new LeasedRegistry({ store, leaseMs, leaseRefreshMs, now, onProblem })
   await servers.settled()
@@ -67,6 +69,7 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
   return {
     bus,
     registry,
+    history,
     async close() {
       await Promise.all([bus.close(), registry.close()])
       await Promise.all([subscriptions.close(), servers.close()])

@@ -1,13 +1,33 @@
-/** Messages of one channel and one event-loop turn, on their way to all members. */
-export class SharedMessages {
-  readonly messages: readonly { readonly payload: Buffer; readonly text: boolean }[]
-  /** Encoded by the first connection of each transport that needs it. */
-  readonly encoded: { websocket?: Buffer; sse?: string[] } = {}
+import type { Position } from '../protocol/position.ts'
 
-  constructor(messages: SharedMessages['messages']) {
+/** A message of a channel. */
+export interface SharedMessage {
+  readonly payload: Buffer
+  readonly text: boolean
+  /** null: it is in no history. */
+  readonly position: Position | null
+}
+
+/** Messages of one channel on their way to several members. */
+export class SharedMessages {
+  readonly channel: string
+  /** In the order of their positions, as far as they have any. */
+  readonly messages: readonly SharedMessage[]
+  /** Encoded by the first connection of each transport that needs it. */
+  readonly encoded: { websocket?: Buffer; sse?: string[]; resumable?: Buffer } = {}
+
+  constructor(channel: string, messages: readonly SharedMessage[]) {
+    this.channel = channel
     this.messages = messages
   }
 }
+
+/**
+ * What a client is told of its place in a channel.
+ * `joined`: it gets what comes behind the position. `continuous`: it has come back, and has got everything up to the
+ * position. `gap`: messages up to the position may be missing.
+ */
+export type ChannelVerdict = 'joined' | 'continuous' | 'gap'
 
 /** A client's connection as the gateway sees it, whatever the transport is. */
 export interface ClientConnection {
@@ -23,6 +43,11 @@ export interface ClientConnection {
    * Delivers what a channel got in this turn. The same object goes to all members, so that each transport encodes it once.
    */
   deliverShared(messages: SharedMessages): void
+  /**
+   * Tells the client about its place in a channel, in order with the messages of the channel. `position` is null when the
+   * channel has no history, none yet, or none that can be reached. Absent where the client has no use for it.
+   */
+  verdict?(channel: string, verdict: ChannelVerdict, position: Position | null): void
   /** False when the client has not taken what was written before: then `Session.connectionDrained` follows. */
   keepsUp(): boolean
   /** Stop and go on reading what the client sends. */

@@ -142,6 +142,7 @@ export function busContract(world: World): void {
       // None of these is an envelope.
       for (const junk of [[0x00], [0x00, 0x78, 0x79], [0x00, 0x74, 0xff]])
         await publish('news', Buffer.from(junk))
+      for (const junk of ['\0pt', '\0pta-x y', '\0pxa-1 y']) await publish('news', junk)
       await publish('news', Buffer.alloc(defaultLimits.messageBytes + 1, 1))
       await publish('news', '')
       await recorder.until((items) => items.at(-1)?.payload.length === 0)

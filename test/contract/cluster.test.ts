@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe } from 'vitest'
 import { busContract } from './bus-contract.ts'
+import { historyContract } from './history-contract.ts'
 import { leadContract } from './lead-contract.ts'
 import { registryContract } from './registry-contract.ts'
 import { worlds } from './worlds.ts'
@@ -9,6 +10,7 @@ describe.each(worlds)('$name', (world) => {
   afterAll(() => world.stop())
 
   describe('bus', () => busContract(world))
+  describe('history', () => historyContract(world))
   describe('registry', () => registryContract(world))
   describe('lead', () => leadContract(world))
 })

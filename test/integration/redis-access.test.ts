@@ -18,7 +18,8 @@ const encoded = encodeURIComponent(password)
 const grants = [
   'resetkeys ~evenkeel:* resetchannels &evenkeel:* -@all +hello +auth +ping +client|setname',
   '+publish +subscribe +unsubscribe +spublish +ssubscribe +sunsubscribe +cluster|slots +eval +evalsha',
-  '+time +get +set +del +pexpire +hget +hset +hdel +hstrlen +zadd +zscore +zrem +zrange +zrangebyscore',
+  '+time +info +get +set +del +pexpire +hget +hset +hdel +hstrlen +zadd +zscore +zrem +zrange +zrangebyscore',
+  '+xadd +xrevrange',
 ].join(' ')
 
 async function startRedis(args: string[] = []): Promise<RedisServer> {
@@ -56,6 +57,9 @@ async function useAll(member: ClusterMember): Promise<void> {
   expect(messages.live).toBe(true)
   await member.bus.publish('room', Buffer.from('x'), true)
   await messages.until((items) => items.length === 1)
+  const position = await member.history.publish('room', Buffer.from('y'), true, { size: 10, ttlMs: 60_000 })
+  await messages.until((items) => items.length === 2)
+  expect((await member.history.read('room', { ...position, offset: 0 })).continuous).toBe(true)
   await member.bus.unsubscribe('room')
   const seen = recordChanges(member.registry)
   expect(await member.registry.announce(gatewayEntry('a'))).toBe(true)
@@ -77,6 +81,11 @@ test('outside its prefix that user can do nothing, and the reason is told', asyn
   const member = await joinRedisInTest(url, { prefix: 'stolen:' })
   const failure = await failureOf(member.bus.publish('room', Buffer.from('x'), true))
   expect(failure).toMatchObject({ code: 'NOT_READY', message: expect.stringContaining('NOPERM') })
+  const attempts = [
+    member.history.publish('room', Buffer.from('x'), true, { size: 10, ttlMs: 60_000 }),
+    member.history.read('room', null),
+  ]
+  for (const attempt of attempts) expect(await failureOf(attempt)).toMatchObject({ code: 'NOT_READY' })
   expect(await member.bus.subscribe('room', () => {})).toBe(false)
   expect(member.bus.status()).toMatchObject({ ready: false, reason: expect.stringContaining('NOPERM') })
   expect(await member.registry.announce(gatewayEntry('a'))).toBe(false)

@@ -5,6 +5,7 @@ import type { ClusterMember } from '../../src/cluster/member.ts'
 import { joinRedis, type RedisOptions } from '../../src/cluster/redis.ts'
 import type { Registry, RegistryChange } from '../../src/cluster/registry.ts'
 import type { EvenkeelError } from '../../src/protocol/errors.ts'
+import type { Position } from '../../src/protocol/position.ts'
 import { Recorder } from './recorder.ts'
 
 /** Short leases, so that tests need not wait long; their ratio is that of the defaults or safer. */
@@ -60,6 +61,7 @@ export interface Received {
   channel: string
   text: boolean
   payload: Buffer
+  position: Position | null
 }
 
 /** Subscribes and keeps what comes. */
@@ -68,8 +70,8 @@ export async function recordChannel(
   channel: string,
 ): Promise<Recorder<Received> & { live: boolean }> {
   const recorder = new Recorder<Received>()
-  const live = await bus.subscribe(channel, (payload, text) => {
-    recorder.add({ channel, text, payload: Buffer.from(payload) })
+  const live = await bus.subscribe(channel, (payload, text, position) => {
+    recorder.add({ channel, text, payload: Buffer.from(payload), position })
   })
   return Object.assign(recorder, { live })
 }
