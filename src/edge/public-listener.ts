@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
@@ -19,6 +19,8 @@ export interface PublicListenerOptions {
 
 export interface PublicListener {
   readonly server: Server
+  /** Closes the listening socket. Connections go on; requests over those that are kept alive are still answered. */
+  stopAccepting(): void
   /** Stops timers and closes what is still open. */
   close(): void
 }
@@ -116,6 +118,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   return {
     server,
+    stopAccepting() {
+      // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
+      NetServer.prototype.close.call(server)
+    },
     close() {
       websocket.close()
       sse.close()

@@ -109,7 +109,7 @@ export class SseEdge {
     response.on('drain', () => connection.session.connectionDrained())
     response.on('close', () => {
       this.connections.delete(connection.session.id)
-      connection.session.connectionClosed(CloseCode.abnormal, '')
+      connection.session.connectionClosed(connection, CloseCode.abnormal, '')
     })
     const session = gateway.openSession(pool, requestMeta(request, 'sse', ''), connection)
     connection.session = session

@@ -2,18 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { type PickContext, type Policy, type PolicyName, policies } from '../core/balance/policies.ts'
+import type { HistoryRule } from '../core/channel/history-rules.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
-import {
-  channelNameRule,
-  type DrainOrder,
-  type Hello,
-  isChannelName,
-  type Report,
-  type SessionMeta,
-} from '../protocol/link-records.ts'
+import type { DrainOrder, Hello, Report, SessionMeta } from '../protocol/link-records.ts'
+import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import { Channels } from './channels.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Drain, type DrainContext } from './drainer.ts'
@@ -24,7 +19,9 @@ import { NodeTable } from './node-table.ts'
 import { type OperationRecord, Operations } from './operations.ts'
 import type { Counters, OperatorEvent, Untimed } from './operator.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
-import { Session, type SlowConsumerPolicy } from './session.ts'
+import type { ResumableSession } from './resumable-session.ts'
+import { Resumes } from './resumes.ts'
+import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
 import { Turn } from './turn.ts'
 
 export interface GatewayOptions {
@@ -36,6 +33,8 @@ export interface GatewayOptions {
   cluster: ClusterMember
   /** Default `close`. */
   slowConsumer?: SlowConsumerPolicy
+  /** Which channels have a history, by the first rule that matches; the same at all gateways. Default: none. */
+  history?: readonly HistoryRule[]
   /** Monotonic milliseconds. Default: `performance.now`. */
   now?: () => number
   random?: () => number
@@ -43,6 +42,8 @@ export interface GatewayOptions {
 
 const maintenanceMs = 1_000
 const leaveStepMs = 20
+/** For clients that were asked to move and have not gone. */
+const leaveGraceMs = 2_000
 
 /**
  * The heart of one gateway process: sessions, their nodes, and what moves them. Knows no socket; the edge brings
@@ -63,6 +64,7 @@ export class Gateway {
     backpressurePauses: 0,
     publishesFailed: 0,
     slowConsumers: { close: 0, drop: 0, coalesce: 0 },
+    resumes: { here: 0, taken: 0, unknown: 0, token: 0, gap: 0 },
   }
   readonly turn = new Turn()
   readonly channels: Channels
@@ -74,8 +76,11 @@ export class Gateway {
   readonly rebalancer: Rebalancer
   readonly sessions = new Map<number, Session>()
   readonly sessionsById = new Map<string, Session>()
+  readonly detached = new Set<ResumableSession>()
+  readonly resumes: Resumes
   stopping = false
   readonly now: () => number
+  readonly startedAtMs: number
   private readonly options: GatewayOptions
   private readonly policyByPool = new Map<string, Policy>()
   private readonly waiting = new Set<Session>()
@@ -85,16 +90,24 @@ export class Gateway {
   private readonly timers: NodeJS.Timeout[] = []
   private readonly pickContext: PickContext
   private lastNumber = 0
+  private welcomes = 0
 
   constructor(options: GatewayOptions) {
     this.options = options
     this.id = options.id
     this.limits = options.limits
     this.now = options.now ?? (() => performance.now())
+    this.startedAtMs = this.now()
+    this.resumes = new Resumes(this)
     this.pickContext = { random: options.random ?? Math.random }
     this.slowConsumer = options.slowConsumer ?? 'close'
     this.cluster = options.cluster
-    this.channels = new Channels(options.cluster.bus, this.turn)
+    this.channels = new Channels({
+      cluster: options.cluster,
+      turn: this.turn,
+      rules: options.history ?? [],
+      random: options.random ?? Math.random,
+    })
     this.operations = new Operations((operation) => this.publish({ type: 'operation', operation }))
     this.nodes = new NodeTable(options.limits, {
       suspect: (node) => this.publish({ type: 'node-suspect', node: node.id }),
@@ -127,34 +140,35 @@ export class Gateway {
     this.cluster.registry.watch(() => {})
   }
 
-  /** Takes no more clients and closes those it has with 1012, spread evenly over `limits.gatewayDrainMs`. */
+  /**
+   * Takes no more clients; asks those that can resume to move and closes the others with 1012, spread evenly over
+   * `limits.gatewayDrainMs`.
+   */
   async leave(): Promise<void> {
     this.stopping = true
     for (const wake of this.nodeWaiters) wake()
     const leaving = [...this.sessions.values()]
     const startedAt = this.now()
-    let closed = 0
+    const spreadMs = this.limits.gatewayDrainMs
+    let asked = 0
     // Clients may leave by themselves meanwhile; nobody is waited for who is not there.
     while (leaving.some(({ connection }) => connection !== null)) {
-      const due = Math.ceil(
-        leaving.length * Math.min(1, (this.now() - startedAt) / this.limits.gatewayDrainMs),
-      )
-      for (; closed < due; closed++)
-        leaving[closed]!.closeClient(CloseCode.serviceRestart, 'the gateway stops')
+      const elapsed = this.now() - startedAt
+      if (elapsed > spreadMs + leaveGraceMs) break
+      const due = Math.ceil(leaving.length * Math.min(1, elapsed / spreadMs))
+      for (; asked < due; asked++) leaving[asked]!.askToMove()
       await delay(leaveStepMs)
     }
   }
 
-  /** Closes every client with 1012. The caller closes links and listeners. */
+  /** Closes every client with 1012. Sessions that can be resumed stay at their nodes. The caller closes links and listeners. */
   stop(): void {
     this.stopping = true
     for (const timer of this.timers) clearInterval(timer)
     this.rebalancer.stop()
     this.migrator.stop()
-    for (const session of [...this.sessions.values()]) {
-      session.closeClient(CloseCode.serviceRestart, 'the gateway stops')
-      if (session.node === null) session.end()
-    }
+    this.resumes.stop()
+    for (const session of [...this.sessions.values()]) session.gatewayStops()
     for (const wake of this.nodeWaiters) wake()
   }
 
@@ -189,14 +203,38 @@ export class Gateway {
 
   /** A client is connected: it gets a session and a node, or is held until there is one. */
   openSession(pool: string, meta: Omit<SessionMeta, 'id'>, connection: ClientConnection): Session {
-    const id = randomBytes(16).toString('base64url')
-    const number = this.nextNumber()
-    const session = new Session(this, number, id, pool, asciiJson({ id, ...meta }), meta.address, connection)
-    this.sessions.set(number, session)
-    this.sessionsById.set(id, session)
-    this.counters.connections[connection.transport]++
-    this.recover(session)
+    const session = this.createSession(meta, ({ number, id, json }) => {
+      return new Session(this, number, id, pool, json, meta.address, connection.transport)
+    })
+    session.attach(connection)
+    this.assign(session)
     return session
+  }
+
+  createSession<S extends Session>(
+    meta: Omit<SessionMeta, 'id'>,
+    make: (identity: { number: number; id: string; json: string }) => S,
+  ): S {
+    const id = randomBytes(16).toString('base64url')
+    const session = make({ number: this.nextNumber(), id, json: asciiJson({ id, ...meta }) })
+    this.addSession(session)
+    return session
+  }
+
+  addSession(session: Session): void {
+    this.sessions.set(session.number, session)
+    this.sessionsById.set(session.id, session)
+  }
+
+  /** A number that no session has. */
+  nextNumber(): number {
+    do this.lastNumber = (this.lastNumber + 1) >>> 0
+    while (this.lastNumber === 0 || this.sessions.has(this.lastNumber) || this.resumes.uses(this.lastNumber))
+    return this.lastNumber
+  }
+
+  nextRetryMs(): number {
+    return Math.round(vanDerCorput(++this.welcomes) * this.limits.resumeSpreadMs)
   }
 
   // For the link.
@@ -211,6 +249,7 @@ export class Gateway {
         // A weight that an operator set outlives the node's restart.
         if (node.weight !== hello.weight) node.steer({ weight: node.weight })
         this.publish({ type: 'node-up', node: node.id, pool: node.pool })
+        this.resumes.nodeJoined(node)
         this.nodesChanged()
       },
     }
@@ -218,7 +257,7 @@ export class Gateway {
 
   /** What the bus could not take is counted and logged; publishers at nodes are not waited for. */
   publishFromNode(node: NodeEntry, channel: string, payload: Buffer, text: boolean): void {
-    this.cluster.bus.publish(channel, payload, text).catch((error: unknown) => {
+    this.channels.publish(channel, payload, text).catch((error: unknown) => {
       this.counters.publishesFailed++
       this.publish({
         type: 'publish-failed',
@@ -238,7 +277,7 @@ export class Gateway {
     if (!isChannelName(channel)) throw new EvenkeelError('BAD_REQUEST', channelNameRule)
     if (payload.length > this.limits.messageBytes)
       throw new EvenkeelError('TOO_LARGE', `data has at most ${this.limits.messageBytes} bytes`)
-    await this.cluster.bus.publish(channel, payload, text)
+    await this.channels.publish(channel, payload, text)
     return { deliveredLocal: this.channels.membersHere(channel) }
   }
 
@@ -254,7 +293,7 @@ export class Gateway {
     const { move } = session
     session.refused()
     move?.step('source-refused')
-    this.recover(session)
+    this.assign(session)
   }
 
   /** What a node is set to is kept at the node, so that all its gateways agree. */
@@ -273,9 +312,8 @@ export class Gateway {
 
   ended(session: Session): void {
     this.sessions.delete(session.number)
-    this.sessionsById.delete(session.id)
+    if (this.sessionsById.get(session.id) === session) this.sessionsById.delete(session.id)
     this.waiting.delete(session)
-    this.counters.connections[session.transport]--
   }
 
   // For operators.
@@ -355,8 +393,15 @@ export class Gateway {
     this.nodesChanged()
   }
 
+  /** A node that is to be emptied has got a session by way of its client. */
+  sessionTakenOver(node: NodeEntry): void {
+    this.rebalancer.soon()
+    if (node.state === 'draining' || node.state === 'drained')
+      this.drainOrdered(node, { deadlineMs: null, ratePerSecond: null })
+  }
+
   /** Gives the session to a node at its last commit, or lets it wait for one. */
-  private recover(session: Session): void {
+  assign(session: Session): void {
     const node = this.pick(session.pool)
     if (node !== null) {
       this.waiting.delete(session)
@@ -381,20 +426,21 @@ export class Gateway {
     this.publish({ type: 'node-down', node: node.id, reason, sessions: node.assigned.size })
     this.channels.nodeLost(node)
     this.drains.get(node)?.finish(node.assigned.size === 0 ? 'done' : 'failed')
+    this.resumes.nodeLost(node)
     for (const move of [...node.incoming]) move.step('target-lost')
     for (const session of [...node.assigned]) {
       if (session.move !== null) {
         session.move.step('source-lost')
       } else {
         session.unassign(true)
-        this.recover(session)
+        this.assign(session)
       }
     }
     this.rebalancer.soon()
   }
 
   private nodesChanged(): void {
-    for (const session of this.waiting) this.recover(session)
+    for (const session of this.waiting) this.assign(session)
     for (const wake of this.nodeWaiters) wake()
     this.migrator.pump()
     this.rebalancer.soon()
@@ -415,7 +461,7 @@ export class Gateway {
     // The source can be lost while its target is already down.
     if (!moved && session.node?.health === 'down') {
       session.unassign(true)
-      this.recover(session)
+      this.assign(session)
     }
   }
 
@@ -431,6 +477,9 @@ export class Gateway {
       })
       session.abandon(CloseCode.tryAgainLater, 'no node can take the session')
     }
+    for (const session of this.detached) {
+      if (now - session.resumable.detachedAt! >= this.limits.resumeMs) session.expire()
+    }
     for (const drain of this.drains.values()) drain.check()
     for (const node of this.nodes.all()) node.measureRate()
   }
@@ -442,7 +491,7 @@ export class Gateway {
     pick: (pool) => this.pick(pool),
     force: (session) => {
       session.withdraw()
-      this.recover(session)
+      this.assign(session)
     },
     ended: (drain) => {
       this.drains.delete(drain.node)
@@ -451,18 +500,11 @@ export class Gateway {
       this.rebalancer.soon()
     },
   }
-
-  private nextNumber(): number {
-    do this.lastNumber = (this.lastNumber + 1) >>> 0
-    while (this.lastNumber === 0 || this.sessions.has(this.lastNumber))
-    return this.lastNumber
-  }
 }
 
-/** JSON without any character beyond ASCII, so that its length in bytes is its length. */
-function asciiJson(value: unknown): string {
-  return JSON.stringify(value).replace(
-    /[\u0080-\uffff]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+/** A sequence in 0..1 whose first n values are spread evenly for every n: the bits of the index, mirrored. */
+function vanDerCorput(index: number): number {
+  let mirrored = 0
+  for (let bit = 0; bit < 32; bit++) mirrored = (mirrored << 1) | ((index >>> bit) & 1)
+  return (mirrored >>> 0) / 2 ** 32
 }

@@ -2,8 +2,7 @@ import type { LinkHandlers } from '../link/link.ts'
 import { clipCloseReason, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import {
-  channelNameRule,
-  isChannelName,
+  parseFound,
   parseRefusal,
   parseReport,
   RecordFlag,
@@ -11,9 +10,19 @@ import {
   readU32,
   recordName,
 } from '../protocol/link-records.ts'
+import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import type { Gateway } from './gateway.ts'
 import type { NodeEntry } from './node-entry.ts'
+import { ResumableSession } from './resumable-session.ts'
 import type { Session } from './session.ts'
+
+/** What may cross with the end of a move or an assignment is no mistake of the node. */
+const crossing: ReadonlySet<number> = new Set([
+  RecordType.ready,
+  RecordType.refused,
+  RecordType.kept,
+  RecordType.lost,
+])
 
 /** For how long a node that was declared down and speaks again is listened to before it is told. */
 const lateFramesMs = 250
@@ -24,14 +33,17 @@ export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
     record(type, flags, number, term, batch, start, end) {
       if (number === 0) {
         const body = batch.subarray(start, end)
-        if (type >= RecordType.publish) channelRecord(gateway, node, type, flags, body)
-        else linkRecord(gateway, node, type, body)
+        if (type === RecordType.report) report(gateway, node, body)
+        else if (type === RecordType.found) gateway.resumes.found(node, parseFound(body))
+        else channelRecord(gateway, node, type, flags, body)
         return
       }
       checkSize(gateway, type, end - start - 4)
       const session = gateway.sessions.get(number)
-      if (session === undefined) gateway.counters.staleFramesDropped++
-      else if (session.node === node && session.term === term)
+      if (session === undefined) {
+        if (!gateway.resumes.record(node, type, flags, number, term, batch, start, end))
+          gateway.counters.staleFramesDropped++
+      } else if (session.node === node && session.term === term)
         current(gateway, node, session, type, flags, batch, start, end)
       else other(gateway, node, session, type, flags, term, batch, start, end)
     },
@@ -64,12 +76,10 @@ export function zombieHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers 
   }
 }
 
-function linkRecord(gateway: Gateway, node: NodeEntry, type: number, body: Buffer): void {
-  if (type === RecordType.report) {
-    const report = parseReport(body)
-    node.reported(report, gateway.id)
-    gateway.reported(node, report)
-  }
+function report(gateway: Gateway, node: NodeEntry, body: Buffer): void {
+  const said = parseReport(body)
+  node.reported(said, gateway.id)
+  gateway.reported(node, said)
 }
 
 /** PUBLISH, SUBSCRIBE, UNSUBSCRIBE. */
@@ -148,6 +158,12 @@ function current(
       if (session.closing === null) throw new EvenkeelError('RECORD_INVALID', 'CLOSED without CLOSE')
       session.end()
       break
+    case RecordType.kept:
+      if (session instanceof ResumableSession) session.nodeKeeps(readU32(batch, start))
+      break
+    case RecordType.lost:
+      if (session instanceof ResumableSession) session.taken()
+      break
     case RecordType.join:
       join(session, batch.toString('utf8', start, end))
       break
@@ -183,11 +199,11 @@ function other(
   const { move } = session
   if (move !== null && move.to === node && move.attempt === term) {
     if (type === RecordType.ready) move.step('ready')
-    else if (type === RecordType.refused) move.step('refused')
-    else gateway.counters.staleFramesDropped++
+    // Who has taken a prepared session away has the served one too, or nothing: then it goes on where it is.
+    else if (type === RecordType.refused || type === RecordType.lost) move.step('refused')
+    else if (type !== RecordType.kept) gateway.counters.staleFramesDropped++
     return
   }
   if (type === RecordType.output && session.lateOutput(node, term, flags, batch, start + 4, end)) return
-  // A READY or REFUSED that crossed with the end of its move was no mistake of the node.
-  if (type !== RecordType.ready && type !== RecordType.refused) gateway.counters.staleFramesDropped++
+  if (!crossing.has(type)) gateway.counters.staleFramesDropped++
 }

@@ -235,7 +235,7 @@ export class Move {
         session.resume(this.attempt)
         break
       case 'release-source':
-        from.link.put(RecordType.release, 0, session.number, sourceTerm)
+        session.releaseFormer(from, sourceTerm)
         break
       case 'release-target':
         to.link.put(RecordType.release, 0, session.number, this.attempt)

@@ -5,12 +5,14 @@ import type { Operation } from './operator.ts'
 
 const keptOperations = 256
 
-/** One drain, rebalance or migration, as operators follow it. */
+/** A drain, a rebalance or a migration, as operators follow it. */
 export class OperationRecord {
   private readonly operation: Operation
   private readonly pausesMs: number[] = []
   /** What other gateways have moved for this operation. */
   movedElsewhere = 0
+  /** Counts what has moved, when nobody tells it move by move. */
+  countMoved: (() => number) | null = null
   private readonly changed: (operation: Operation) => void
 
   constructor(
@@ -67,6 +69,8 @@ export class OperationRecord {
 
   end(state: 'done' | 'failed' | 'cancelled'): void {
     if (!this.running) return
+    if (this.countMoved !== null) this.operation.moved = this.countMoved()
+    this.countMoved = null
     this.operation.state = state
     this.operation.endedAt = Date.now()
     this.changed(this.view())
@@ -75,7 +79,7 @@ export class OperationRecord {
   view(): Operation {
     const sorted = this.pausesMs.toSorted((a, b) => a - b)
     const pauseMs = sorted.length === 0 ? null : { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) }
-    const moved = this.operation.moved + this.movedElsewhere
+    const moved = (this.countMoved?.() ?? this.operation.moved) + this.movedElsewhere
     return { ...this.operation, moved, outcomes: { ...this.operation.outcomes }, pauseMs }
   }
 }

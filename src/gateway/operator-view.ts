@@ -1,9 +1,12 @@
 import { isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { isWeight } from '../protocol/link-records.ts'
+import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import type { Gateway } from './gateway.ts'
+import type { GatewayDrain } from './gateway-drain.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type {
+  ChannelView,
   DrainOptions,
   GatewayView,
   NodeView,
@@ -23,9 +26,11 @@ const maxPageSize = 1_000
 /** The gateway as operators see it. */
 export class OperatorView implements Operator {
   private readonly gateway: Gateway
+  private readonly ownDrain: GatewayDrain
 
-  constructor(gateway: Gateway) {
+  constructor(gateway: Gateway, drain: GatewayDrain) {
     this.gateway = gateway
+    this.ownDrain = drain
   }
 
   get gatewayId() {
@@ -44,14 +49,20 @@ export class OperatorView implements Operator {
   gateways(): GatewayView[] {
     const known = this.gateway.cluster.registry.entries().filter((entry) => entry.kind === 'gateway')
     return known
-      .map(({ id, state, internalUrl, startedAt }) => ({
-        id,
-        state,
-        internalUrl,
-        startedAt,
-        self: id === this.gatewayId,
-      }))
+      .map(({ id, state, internalUrl, startedAt }) => {
+        const self = id === this.gatewayId
+        // Of itself a gateway knows it before the registry does, and without it.
+        return { id, state: self && this.gateway.stopping ? 'draining' : state, internalUrl, startedAt, self }
+      })
       .toSorted((a, b) => Number(b.self) - Number(a.self) || (a.id < b.id ? -1 : 1))
+  }
+
+  drainGateway(id: string): Operation {
+    if (id !== this.gatewayId) {
+      const known = this.gateways().map((gateway) => gateway.id)
+      throw new EvenkeelError('NOT_FOUND', `no gateway ${id}; known: ${known.join(', ')}`)
+    }
+    return this.ownDrain.begin().operation.view()
   }
 
   nodes(): NodeView[] {
@@ -90,6 +101,8 @@ export class OperatorView implements Operator {
         `no pool ${pool}; known: ${known.join(', ') || 'none, as no node is linked'}`,
       )
     }
+    if (!dryRun && this.gateway.stopping)
+      throw new EvenkeelError('DRAINING', `gateway ${this.gatewayId} is draining; ask another one`)
     return (pool === undefined ? known : [pool]).map((name) => {
       const { plan, operation } = this.gateway.rebalancer.rebalance(name, dryRun)
       return { pool: name, dryRun, ...plan, operation: operation?.view() ?? null }
@@ -155,11 +168,25 @@ export class OperatorView implements Operator {
     const session = this.find(id)
     if (!isSendableCloseCode(code))
       throw new EvenkeelError('BAD_REQUEST', `close code ${code} may not be sent`)
-    session.closeClient(code, reason)
+    session.dismiss(code, reason)
+  }
+
+  channelMembers(channel: string): number {
+    assertChannelName(channel)
+    return this.gateway.channels.membersHere(channel)
+  }
+
+  async channelHistory(channel: string): Promise<ChannelView['history']> {
+    assertChannelName(channel)
+    return await this.gateway.channels.head(channel)
   }
 
   publish(channel: string, data: string): Promise<{ deliveredLocal: number }> {
     return this.gateway.publishToChannel(channel, Buffer.from(data), true)
+  }
+
+  get detachedSessions(): number {
+    return this.gateway.detached.size
   }
 
   readiness(): { ready: boolean; reasons: string[] } {
@@ -217,6 +244,10 @@ export class OperatorView implements Operator {
   }
 }
 
+function assertChannelName(name: string): void {
+  if (!isChannelName(name)) throw new EvenkeelError('BAD_REQUEST', channelNameRule)
+}
+
 function byTransport(node: NodeEntry): NodeView['sessionsByTransport'] {
   const counts = { websocket: 0, sse: 0 }
   for (const { transport } of node.assigned) counts[transport]++
@@ -235,7 +266,9 @@ function sessionView(session: Session): SessionView {
         ? 'closing'
         : session.node === null
           ? 'waiting'
-          : 'active'
+          : session.connection === null
+            ? 'detached'
+            : 'active'
   return {
     id: session.id,
     pool: session.pool,

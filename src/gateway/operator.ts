@@ -6,9 +6,16 @@ export interface Operator {
   readonly startedAt: number
   readonly limits: Readonly<Limits>
   readonly counters: Readonly<Counters>
+  /** Resumable sessions whose client is away now. */
+  readonly detachedSessions: number
 
   /** The gateways of this cluster, this one first. */
   gateways(): GatewayView[]
+  /**
+   * No new clients for this gateway; those that are here leave, spread over `limits.gatewayDrainMs`. It stays so until
+   * its process is stopped; a second call answers with the first one's operation. Throws NOT_FOUND (another gateway's id).
+   */
+  drainGateway(id: string): Operation
   nodes(): NodeView[]
   /** Throws NOT_FOUND. */
   node(id: string): NodeView
@@ -18,7 +25,7 @@ export interface Operator {
   drain(id: string, options?: DrainOptions): Operation
   /** Throws NOT_FOUND, CONFLICT (the node is down). */
   activate(id: string): NodeView
-  /** One plan per pool; executed unless `dryRun`. Throws NOT_FOUND (no such pool). */
+  /** One plan per pool; executed unless `dryRun`. Throws NOT_FOUND (no such pool), DRAINING (this gateway plans no more). */
   rebalance(options?: RebalanceOptions): RebalanceResult[]
   /** Throws NOT_FOUND. */
   operation(id: string): Operation
@@ -31,6 +38,10 @@ export interface Operator {
   migrate(id: string, to: string): Operation
   /** Closes one client with 1000 unless a code is given. Throws NOT_FOUND. */
   closeSession(id: string, code?: number, reason?: string): void
+  /** Sessions in the channel at this gateway. Throws BAD_REQUEST. */
+  channelMembers(channel: string): number
+  /** Where the channel's history ends; null: it has none, or Redis is away and this gateway does not know. */
+  channelHistory(channel: string): Promise<ChannelView['history']>
   /** Fans out to the channel's members at all gateways. Throws BAD_REQUEST, NOT_READY (the bus is away). */
   publish(channel: string, data: string): Promise<{ deliveredLocal: number }>
   /** Ready with reasons: it serves, but what they name does not work. */
@@ -46,6 +57,19 @@ export interface GatewayView {
   startedAt: number
   /** True for the gateway that answers. */
   self: boolean
+}
+
+/** A channel in the whole cluster. */
+export interface ChannelView {
+  channel: string
+  /** Sessions at the gateways that answered; one whose client is away counts until it is given up. */
+  members: number
+  /** The same by gateway id. */
+  gateways: Record<string, number>
+  /** Gateways of the cluster that did not answer: their members are not counted. */
+  unanswered: string[]
+  /** The newest position. */
+  history: { epoch: string; offset: number } | null
 }
 
 export type NodeState = 'active' | 'draining' | 'drained' | 'down'
@@ -86,7 +110,8 @@ export interface SessionView {
   /** null while no node holds it. */
   node: string | null
   term: number
-  state: 'active' | 'migrating' | 'waiting' | 'closing'
+  /** detached: the client is away, and may come back. */
+  state: 'active' | 'migrating' | 'waiting' | 'closing' | 'detached'
   /** Client messages that the node has not committed. */
   uncommitted: number
   migrations: number
@@ -127,11 +152,12 @@ export interface RebalanceResult {
 
 export interface Operation {
   id: string
-  kind: 'drain' | 'rebalance' | 'migrate'
-  /** The node that is drained, the pool that is rebalanced, or the session that is migrated. */
+  kind: 'drain' | 'drain-gateway' | 'rebalance' | 'migrate'
+  /** The node or gateway that is drained, the pool that is rebalanced, or the session that is migrated. */
   subject: string
   state: 'running' | 'done' | 'failed' | 'cancelled'
   total: number
+  /** Of a gateway's drain: clients that have left it. */
   moved: number
   failed: number
   /** How the moves ended, by outcome; `failed` is all but `moved` and `source-lost`. */
@@ -167,6 +193,8 @@ export interface Counters {
   publishesFailed: number
   /** By what was done: clients closed, channel messages dropped or replaced by later ones. */
   slowConsumers: { close: number; drop: number; coalesce: number }
+  /** Clients that came back: to this gateway (here), from another one (taken), or in vain, by why. */
+  resumes: { here: number; taken: number; unknown: number; token: number; gap: number }
 }
 
 export type OperatorEvent = { at: number } & (

@@ -29,16 +29,19 @@ export interface RebalancerContext {
 const debounceMs = 100
 /** Longer than it takes until all gateways know what a round has moved; nobody else plans before. */
 const leadMs = 3_000
-/** A gateway that does not say what it moved is not waited for longer. */
-const partTimeoutMs = 60_000
+/** The planner of a plan that is carried out stays the one who plans. */
+const leadRenewMs = 1_000
+/** A gateway that does not say what it moved is not waited for longer; what it still moves counts in the next plan. */
+const partTimeoutMs = 10_000
 /** No channel of users can have this name. */
 const controlTopic = '$plans'
 
 /** A plan of this gateway, carried out by all that hold a part of it. */
 interface RunningPlan {
+  readonly pool: string
   readonly operation: OperationRecord
   readonly waitingFor: Set<string>
-  readonly timer: NodeJS.Timeout
+  readonly timers: readonly NodeJS.Timeout[]
 }
 
 /**
@@ -50,8 +53,11 @@ export class Rebalancer {
   private readonly context: RebalancerContext
   private readonly rounds = new Map<string, RebalanceRound>()
   private readonly plans = new Map<string, RunningPlan>()
+  /** Pools that changed while a plan for them was carried out. */
+  private readonly postponed = new Set<string>()
   private interval: NodeJS.Timeout | null = null
   private debounce: NodeJS.Timeout | null = null
+  private retired = false
   private stopped = false
 
   constructor(options: RebalanceOptions, context: RebalancerContext) {
@@ -66,18 +72,27 @@ export class Rebalancer {
     if (enabled && intervalMs > 0) this.interval = setInterval(() => void this.planAll(), intervalMs)
   }
 
-  stop(): void {
-    this.stopped = true
+  /** Leaves planning to the other gateways; what they plan is still carried out here. */
+  retire(): void {
+    this.retired = true
     if (this.interval !== null) clearInterval(this.interval)
     if (this.debounce !== null) clearTimeout(this.debounce)
-    for (const { timer } of this.plans.values()) clearTimeout(timer)
+    for (const pool of this.context.nodes.poolNames())
+      void this.context.cluster.registry.resign(leaseOf(pool))
+  }
+
+  stop(): void {
+    this.retire()
+    this.stopped = true
+    for (const { timers } of this.plans.values()) for (const timer of timers) clearTimeout(timer)
   }
 
   /** Something changed: plan once it is quiet. */
   soon(): void {
-    if (!this.options.enabled || this.stopped) return
+    if (!this.options.enabled || this.retired) return
     this.debounce ??= setTimeout(() => {
       this.debounce = null
+      for (const pool of this.context.nodes.poolNames()) if (this.isBusy(pool)) this.postponed.add(pool)
       void this.planAll()
     }, debounceMs)
   }
@@ -98,12 +113,24 @@ export class Rebalancer {
   private async planAll(): Promise<void> {
     const alone = !this.context.nodes.all().some((node) => node.others.size > 0)
     for (const pool of this.context.nodes.poolNames()) {
-      if (this.rounds.has(pool)) continue
+      if (this.isBusy(pool)) continue
       // Without the store nobody can be asked: each gateway then plans for all and does its own part.
-      const leads =
-        alone || (await this.context.cluster.registry.lead(`rebalance.${pool}`, leadMs).catch(() => true))
-      if (leads && !this.stopped) this.rebalance(pool, false)
+      const leads = alone || (await this.lead(pool).catch(() => true))
+      if (leads && !this.retired && !this.isBusy(pool)) this.rebalance(pool, false)
     }
+  }
+
+  private lead(pool: string): Promise<boolean> {
+    return this.context.cluster.registry.lead(leaseOf(pool), leadMs)
+  }
+
+  /** A plan for the pool is carried out, here or at other gateways: what it will have moved is not to be planned again. */
+  private isBusy(pool: string): boolean {
+    return this.rounds.has(pool) || [...this.plans.values()].some((plan) => plan.pool === pool)
+  }
+
+  private settled(pool: string): void {
+    if (!this.isBusy(pool) && this.postponed.delete(pool)) this.soon()
   }
 
   /** Carries out the own part and tells the others theirs. */
@@ -111,9 +138,9 @@ export class Rebalancer {
     const { gatewayId, cluster } = this.context
     const parts = splitMoves(moves, (id) => this.holders(id))
     const waitingFor = new Set(parts.keys())
-    const timer = setTimeout(() => this.finish(operation.id), partTimeoutMs)
-    this.plans.set(operation.id, { operation, waitingFor, timer })
     const others = [...parts].filter(([gateway]) => gateway !== gatewayId)
+    const timers = others.length > 0 ? this.waitForOthers(pool, operation.id) : []
+    this.plans.set(operation.id, { pool, operation, waitingFor, timers })
     if (others.length > 0) {
       const message: PlanMessage = {
         type: 'plan',
@@ -129,6 +156,19 @@ export class Rebalancer {
     this.carryOut(pool, parts.get(gatewayId) ?? [], operation, () =>
       this.partEnded(operation.id, gatewayId, 0),
     )
+    if (waitingFor.size === 0) this.finish(operation.id)
+  }
+
+  private waitForOthers(pool: string, operation: string): NodeJS.Timeout[] {
+    const giveUp = () => {
+      const late = [...(this.plans.get(operation)?.waitingFor ?? [])]
+      for (const gateway of late)
+        if (gateway !== this.context.gatewayId) this.partEnded(operation, gateway, 0)
+    }
+    const renew = () => {
+      if (!this.retired) this.lead(pool).catch(() => {})
+    }
+    return [setTimeout(giveUp, partTimeoutMs), setInterval(renew, leadRenewMs)]
   }
 
   private holders(id: string): ReadonlyMap<string, number> {
@@ -150,6 +190,7 @@ export class Rebalancer {
       ended: () => {
         if (this.rounds.get(pool) === round) this.rounds.delete(pool)
         ended()
+        this.settled(pool)
       },
     })
     this.rounds.set(pool, round)
@@ -192,8 +233,13 @@ export class Rebalancer {
   private finish(operation: string): void {
     const plan = this.plans.get(operation)
     if (plan === undefined) return
-    clearTimeout(plan.timer)
+    for (const timer of plan.timers) clearTimeout(timer)
     this.plans.delete(operation)
     plan.operation.end('done')
+    this.settled(plan.pool)
   }
+}
+
+function leaseOf(pool: string): string {
+  return `rebalance.${pool}`
 }

@@ -3,11 +3,13 @@ import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { RecordFlag, RecordType } from '../protocol/link-records.ts'
+import type { Position } from '../protocol/position.ts'
 import type { Channel, Channels } from './channels.ts'
 import { type ClientConnection, SharedMessages } from './client-connection.ts'
 import type { Move } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { Counters } from './operator.ts'
+import type { ResumableSession } from './resumable-session.ts'
 
 /** What all sessions of a gateway share. */
 export interface SessionHost {
@@ -15,18 +17,27 @@ export interface SessionHost {
   readonly counters: Counters
   readonly channels: Channels
   readonly slowConsumer: SlowConsumerPolicy
+  /** Resumable sessions whose client is not there. */
+  readonly detached: Set<ResumableSession>
+  /** The gateway leaves. */
+  readonly stopping: boolean
   now(): number
+  /** When a client that loses its gateway should come back: the clients of a gateway are spread evenly. */
+  nextRetryMs(): number
   /** The session is over; forget it. */
   ended(session: Session): void
 }
 
 /** A window, an overdraft, what a node flushes before FIN, and one for good measure: who sends more ignores its credit. */
 const creditTolerance = 4
+/** Each hand-over that is called off has the node flush some more; a client that has not taken this many is too slow. */
+const slowWindows = 3
 
 /** What happens to a client that does not read what its channels get. */
 export type SlowConsumerPolicy = 'close' | 'drop' | 'coalesce'
 
 interface HeldOutput {
+  readonly seq: number
   readonly payload: Buffer
   readonly text: boolean
 }
@@ -57,7 +68,7 @@ export class Session {
   readonly transport: ClientConnection['transport']
   readonly openedAt = Date.now()
   readonly inbox = new Inbox()
-  connection: ClientConnection | null
+  connection: ClientConnection | null = null
   node: NodeEntry | null = null
   term = 0
   /** The highest term offered to any node; those of moves that were called off are not used again. */
@@ -69,25 +80,27 @@ export class Session {
   /** The client has gone; the session ends when the node has handled what came before. */
   closing: { code: number; reason: string } | null = null
   ended = false
-  private readonly host: SessionHost
+  protected readonly host: SessionHost
   /** Nodes that have had the session, as far as is known. */
   private openings = 0
   /** Client messages are kept back: the source is finishing. */
   private holding = false
-  private paused = false
+  protected paused = false
   private closeSent = false
+  /** A hand-over was called off: the node may have sent more than its credit, and rightly so. */
+  private wasCalledOff = false
   /** The last state committed, as latin1: strings cost less than buffers and pin nothing. */
-  private state: string | null = null
-  private outputs = 0
+  protected state: string | null = null
+  protected outputs = 0
   private creditOwed = 0
-  private blocked = false
+  protected blocked = false
   private held: HeldOutput[] = []
   private heldBytes = 0
   private waiters: CommitWaiter[] = []
   private former: FormerAssignment | null = null
   private channels: Set<Channel> | null = null
   /** With `coalesce`: the latest of each channel that the client has not got. */
-  private latest: Map<Channel, SharedMessages> | null = null
+  protected latest: Map<Channel, SharedMessages> | null = null
 
   constructor(
     host: SessionHost,
@@ -96,7 +109,7 @@ export class Session {
     pool: string,
     meta: string,
     address: string,
-    connection: ClientConnection,
+    transport: ClientConnection['transport'],
   ) {
     this.host = host
     this.number = number
@@ -104,8 +117,19 @@ export class Session {
     this.pool = pool
     this.meta = meta
     this.address = address
+    this.transport = transport
+  }
+
+  /** The client is there. */
+  attach(connection: ClientConnection): void {
     this.connection = connection
-    this.transport = connection.transport
+    this.host.counters.connections[this.transport]++
+  }
+
+  protected detach(): void {
+    if (this.connection === null) return
+    this.connection = null
+    this.host.counters.connections[this.transport]--
   }
 
   // From the client.
@@ -118,11 +142,14 @@ export class Session {
     host.counters.messagesIn++
     if (onCommit !== undefined) this.waiters.push({ seq, done: onCommit })
     this.pump()
-    if (this.inboxIsFull && !this.paused) {
-      this.paused = true
-      this.connection!.pause()
-    }
+    if (this.inboxIsFull) this.pauseClient()
     return true
+  }
+
+  protected pauseClient(): void {
+    if (this.paused || this.connection === null) return
+    this.paused = true
+    this.connection.pause()
   }
 
   get inboxIsFull(): boolean {
@@ -130,9 +157,14 @@ export class Session {
     return this.inbox.length >= inboxMessages || this.inbox.bytes >= inboxBytes
   }
 
-  connectionClosed(code: number, reason: string): void {
-    if (this.connection === null) return
-    this.connection = null
+  connectionClosed(connection: ClientConnection, code: number, reason: string): void {
+    if (this.connection !== connection) return
+    this.detach()
+    this.clientLeft(code, reason)
+  }
+
+  /** The client is gone for good: the session ends when its node has handled what came before. */
+  protected clientLeft(code: number, reason: string): void {
     if (this.ended || this.closing !== null) return
     this.closing = { code, reason }
     this.blocked = false
@@ -154,42 +186,57 @@ export class Session {
 
   // Channels.
 
-  /** Returns false when the session is in as many channels as it may be. */
-  join(name: string): boolean {
+  /**
+   * Returns false when the session is in as many channels as it may be.
+   * `since`: the client was in the channel before, and this is the last position it knows.
+   */
+  join(name: string, since?: Position | null): boolean {
     this.channels ??= new Set()
     const known = this.host.channels.get(name)
     if (known !== undefined && this.channels.has(known)) return true
     if (this.channels.size >= this.host.limits.channelsPerSession) return false
     const channel = this.host.channels.open(name)
-    channel.members.add(this)
     this.channels.add(channel)
+    channel.join(this, since)
     return true
   }
 
   leave(name: string): void {
     const channel = this.host.channels.get(name)
     if (channel === undefined || !this.channels?.delete(channel)) return
-    channel.members.delete(this)
+    channel.leave(this)
     this.host.channels.closeIfEmpty(channel)
+  }
+
+  protected channelNames(): string[] {
+    return this.channels === null ? [] : [...this.channels].map(({ name }) => name)
+  }
+
+  /** After the client was away: `since` says how far it came in each channel. */
+  protected rejoinAll(since: (name: string) => Position | null | undefined): void {
+    for (const channel of this.channels ?? []) channel.join(this, since(channel.name))
   }
 
   private leaveAll(): void {
     if (this.channels === null) return
     for (const channel of this.channels) {
-      channel.members.delete(this)
+      channel.leave(this)
       this.host.channels.closeIfEmpty(channel)
     }
     this.channels = null
   }
 
-  /** What a channel got in this turn. No credit is taken: the publisher is not this session's node. */
-  deliverShared(channel: Channel, shared: SharedMessages): void {
+  /**
+   * What a channel got in this turn. No credit is taken: the publisher is not this session's node. Returns false when a client that
+   * reads slowly has missed some of it.
+   */
+  deliverShared(channel: Channel, shared: SharedMessages): boolean {
     const { connection, host } = this
-    if (connection === null) return
+    if (connection === null) return true
     if (connection.pendingBytes <= host.limits.clientBufferBytes || connection.keepsUp()) {
       host.counters.messagesOut += shared.messages.length
       connection.deliverShared(shared)
-      return
+      return true
     }
     if (host.slowConsumer === 'close') {
       host.counters.slowConsumers.close++
@@ -200,8 +247,9 @@ export class Session {
       const before = this.latest?.get(channel)
       host.counters.slowConsumers.coalesce += shared.messages.length - 1 + (before === undefined ? 0 : 1)
       this.latest ??= new Map()
-      this.latest.set(channel, new SharedMessages(shared.messages.slice(-1)))
+      this.latest.set(channel, new SharedMessages(channel.name, shared.messages.slice(-1)))
     }
+    return false
   }
 
   // From the node.
@@ -215,6 +263,7 @@ export class Session {
     }
     if (state !== null) this.state = state
     this.deliverHeld()
+    this.committed(ack)
     while (this.waiters.length > 0 && this.waiters[0]!.seq <= ack) this.waiters.shift()!.done(true)
     if (
       this.paused &&
@@ -226,10 +275,12 @@ export class Session {
     }
   }
 
+  protected committed(_ack: number): void {}
+
   output(flags: number, seq: number, batch: Buffer, start: number, end: number): void {
     const text = (flags & RecordFlag.text) !== 0
     if ((flags & RecordFlag.late) !== 0) {
-      this.deliver(batch, start, end, text)
+      this.deliver(0, batch, start, end, text)
       return
     }
     if (seq !== this.outputs + 1) {
@@ -241,21 +292,25 @@ export class Session {
     }
     this.outputs = seq
     if ((flags & RecordFlag.held) === 0) {
-      this.deliver(batch, start, end, text)
+      this.deliver(seq, batch, start, end, text)
     } else {
-      this.held.push({ payload: batch.subarray(start, end), text })
+      this.held.push({ seq, payload: batch.subarray(start, end), text })
       this.heldBytes += end - start
     }
     const { clientBufferBytes, messageBytes } = this.host.limits
-    if (this.creditOwed + this.heldBytes > creditTolerance * clientBufferBytes + messageBytes) {
+    const owed = this.unacknowledgedBytes + this.heldBytes - messageBytes
+    if (owed > creditTolerance * clientBufferBytes)
       throw new EvenkeelError('RECORD_INVALID', `OUTPUT far beyond the credit of ${clientBufferBytes} bytes`)
+    if (this.wasCalledOff && owed > slowWindows * clientBufferBytes && this.closing === null) {
+      this.host.counters.slowConsumers.close++
+      this.dismiss(CloseCode.slowConsumer, 'the client reads too slowly')
     }
   }
 
   closedByNode(code: number, reason: string): void {
     this.deliverHeld()
     if (code === CloseCode.slowConsumer) this.host.counters.slowConsumers.close++
-    this.connection?.close(code, reason)
+    this.closeConnection(code, reason)
     this.end()
   }
 
@@ -272,7 +327,7 @@ export class Session {
     if (former === null || former.node !== node || former.term !== term || (flags & RecordFlag.late) === 0)
       return false
     if (this.host.now() > former.until) return false
-    this.deliver(batch, start, end, (flags & RecordFlag.text) !== 0)
+    this.deliver(0, batch, start, end, (flags & RecordFlag.text) !== 0)
     return true
   }
 
@@ -286,7 +341,8 @@ export class Session {
   open(node: NodeEntry): void {
     const recovered = this.openings > 0
     this.assign(node, this.nextTerm())
-    const flags = (recovered ? RecordFlag.recovered : 0) | (this.state === null ? 0 : RecordFlag.state)
+    const flags =
+      this.openFlags | (recovered ? RecordFlag.recovered : 0) | (this.state === null ? 0 : RecordFlag.state)
     const { link } = node
     link.putFields(
       RecordType.open,
@@ -296,11 +352,19 @@ export class Session {
       [this.initialCredit, this.inbox.acked, this.outputs, this.meta.length],
       this.meta + (this.state ?? ''),
     )
+    this.opened()
     this.pump()
   }
 
   prepare(target: NodeEntry, term: number): void {
-    target.link.putFields(RecordType.prepare, 0, this.number, term, [this.meta.length], this.meta)
+    target.link.putFields(
+      RecordType.prepare,
+      this.openFlags,
+      this.number,
+      term,
+      [this.meta.length],
+      this.meta,
+    )
   }
 
   /** Messages are kept back until `activate` or `resume`. */
@@ -311,6 +375,7 @@ export class Session {
 
   resume(attempt: number): void {
     this.holding = false
+    this.wasCalledOff = true
     this.node!.link.putU32(RecordType.resume, 0, this.number, this.term, attempt)
     this.pump()
   }
@@ -331,7 +396,21 @@ export class Session {
       [this.initialCredit, this.inbox.acked, this.outputs],
       this.state ?? '',
     )
+    this.opened()
     this.pump()
+  }
+
+  /** Flags of OPEN and PREPARE. */
+  protected get openFlags(): number {
+    return 0
+  }
+
+  /** The node has just been given the session. */
+  protected opened(): void {}
+
+  /** The node that had the session in this term may forget it: another one has it. */
+  releaseFormer(node: NodeEntry, term: number): void {
+    node.link.put(RecordType.release, 0, this.number, term)
   }
 
   /** The node is gone, or does not want the session. `handled`: it may have begun what was sent to it. */
@@ -340,6 +419,8 @@ export class Session {
     this.node = null
     this.holding = false
     this.closeSent = false
+    // Nobody has got them, so their numbers are free again.
+    this.outputs -= this.held.length
     this.held = []
     this.heldBytes = 0
     this.former = null
@@ -355,8 +436,19 @@ export class Session {
   /** Takes the session from its node without asking it. */
   withdraw(): void {
     this.move?.step('cancelled')
-    this.node?.link.put(RecordType.release, 0, this.number, this.term)
+    const { node, term } = this
     this.unassign(true)
+    if (node !== null) this.releaseFormer(node, term)
+  }
+
+  /** The node has the session already, from another gateway. */
+  protected adopt(node: NodeEntry, term: number): void {
+    this.highestTerm = term
+    this.assign(node, term)
+  }
+
+  protected get heldCount(): number {
+    return this.held.length
   }
 
   private assign(node: NodeEntry, term: number): void {
@@ -382,15 +474,35 @@ export class Session {
     }
   }
 
-  /** Closes the client. The node, if there is one, hears of it and ends the session. */
+  /** Closes the client for good. The node, if there is one, hears of it and ends the session. */
+  dismiss(code: number, reason: string): void {
+    this.closeConnection(code, reason)
+    this.detach()
+    this.clientLeft(code, reason)
+  }
+
+  /** Closes the connection for a reason that is the gateway's own. */
   closeClient(code: number, reason: string): void {
+    this.dismiss(code, reason)
+  }
+
+  /** The gateway leaves: the client is to go elsewhere. */
+  askToMove(): void {
+    this.closeClient(CloseCode.serviceRestart, 'the gateway stops')
+  }
+
+  gatewayStops(): void {
+    this.closeClient(CloseCode.serviceRestart, 'the gateway stops')
+    if (this.node === null) this.end()
+  }
+
+  protected closeConnection(code: number, reason: string): void {
     this.connection?.close(code, reason)
-    this.connectionClosed(code, reason)
   }
 
   /** No node can take the session: it ends here, with what was not handled. */
   abandon(code: number, reason: string): void {
-    this.connection?.close(code, reason)
+    this.closeConnection(code, reason)
     this.host.counters.messagesLost += this.inbox.length
     this.end()
   }
@@ -403,11 +515,11 @@ export class Session {
     this.waiters = []
     this.leaveAll()
     this.unassign(false)
-    this.connection = null
+    this.detach()
     this.host.ended(this)
   }
 
-  private get initialCredit(): number {
+  protected get initialCredit(): number {
     this.creditOwed = 0
     const window = this.host.limits.clientBufferBytes
     const pending = this.connection?.pendingBytes ?? 0
@@ -416,7 +528,13 @@ export class Session {
     return window - this.creditOwed
   }
 
-  private deliver(batch: Buffer, start: number, end: number, text: boolean): void {
+  /** What the node has sent and the client has not taken, as far as credit goes. */
+  protected get unacknowledgedBytes(): number {
+    return this.creditOwed
+  }
+
+  /** `seq` is 0 for late output. */
+  protected deliver(_seq: number, batch: Buffer, start: number, end: number, text: boolean): void {
     const { connection, host } = this
     this.creditOwed += end - start
     if (connection === null) {
@@ -437,12 +555,20 @@ export class Session {
     const held = this.held
     this.held = []
     this.heldBytes = 0
-    for (const { payload, text } of held) this.deliver(payload, 0, payload.length, text)
+    for (const { seq, payload, text } of held) this.deliver(seq, payload, 0, payload.length, text)
   }
 
-  private grant(): void {
+  protected grant(): void {
     if (this.creditOwed === 0 || this.node === null) return
     this.node.link.putU32(RecordType.credit, 0, this.number, this.term, this.creditOwed)
     this.creditOwed = 0
   }
+}
+
+/** JSON without any character beyond ASCII, so that its length in bytes is its length. */
+export function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[\u0080-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }

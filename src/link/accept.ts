@@ -20,6 +20,8 @@ import { bearerToken, isSameSecret } from './token.ts'
 
 export interface LinkAcceptorOptions {
   gatewayId: string
+  /** Random for each process. */
+  instance: string
   /** null: nodes need no token. */
   nodeToken: string | null
   limits: Readonly<Limits>
@@ -133,11 +135,13 @@ function handshakeHandlers(options: LinkAcceptorOptions, link: () => Link, addre
   }
 }
 
-function welcome({ gatewayId, limits }: LinkAcceptorOptions): Welcome {
+function welcome({ gatewayId, instance, limits }: LinkAcceptorOptions): Welcome {
   const { messageBytes, stateBytes, clientBufferBytes, heartbeatMs, suspectMs, downMs } = limits
   return {
     protocol: linkProtocolVersion,
     gateway: gatewayId,
+    instance,
+    resumeMs: limits.resumeMs,
     limits: { messageBytes, stateBytes, clientBufferBytes },
     heartbeatMs,
     suspectMs,

@@ -98,7 +98,7 @@ const breaches: [string, (session: ScriptedSession) => Buffer | string, reason: 
   [
     'a bad REFUSED',
     (s) => of(s, 'refused', { body: json({ code: 'NO' }) }),
-    /^REFUSED\.code must be FULL, DRAINING/,
+    /^REFUSED\.code must be one of FULL, DRAINING/,
   ],
   [
     'a COMMIT of what was not sent',

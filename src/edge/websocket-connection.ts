@@ -1,0 +1,122 @@
+import type { Socket } from 'node:net'
+import { WebSocket } from 'ws'
+import type { ClientConnection, SharedMessages } from '../gateway/client-connection.ts'
+import type { Session } from '../gateway/session.ts'
+import { isSendableCloseCode } from '../protocol/close-codes.ts'
+import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
+import { Outgoing, type TurnWriter } from './turn-writer.ts'
+
+/** The socket carries its connection, so that one set of listeners serves all. */
+export class ClientSocket extends WebSocket {
+  connection!: WebSocketConnection
+}
+
+/** One client's WebSocket, whatever is spoken on it. */
+export abstract class WebSocketConnection implements ClientConnection {
+  readonly transport = 'websocket'
+  readonly ws: ClientSocket
+  /** null before the client has a session. */
+  abstract session: Session | null
+  /** Ticks of the edge's clock. */
+  lastSeen: number
+  readonly connectedAt: number
+  pinged = false
+  protected readonly out: Outgoing
+  protected readonly writer: TurnWriter
+  private awaitsDrain = false
+
+  constructor(ws: ClientSocket, socket: Socket, writer: TurnWriter, tick: number) {
+    this.ws = ws
+    this.out = new Outgoing(socket)
+    this.writer = writer
+    this.lastSeen = tick
+    this.connectedAt = tick
+  }
+
+  /** A message of the client. */
+  abstract received(data: Buffer, text: boolean): void
+
+  abstract deliver(batch: Buffer, start: number, end: number, text: boolean): boolean
+
+  abstract deliverShared(shared: SharedMessages): void
+
+  /** The client has yet to say what it wants. */
+  get awaitsHello(): boolean {
+    return false
+  }
+
+  get isOpen(): boolean {
+    return this.ws.readyState === WebSocket.OPEN
+  }
+
+  get pendingBytes(): number {
+    return this.out.socket.writableLength + this.out.bytes
+  }
+
+  keepsUp(): boolean {
+    const { socket } = this.out
+    if (!socket.writableNeedDrain) return true
+    if (!this.awaitsDrain) {
+      this.awaitsDrain = true
+      socket.once('drain', () => {
+        this.awaitsDrain = false
+        this.session?.connectionDrained()
+      })
+    }
+    return false
+  }
+
+  pause(): void {
+    this.ws.pause()
+  }
+
+  resume(): void {
+    this.ws.resume()
+  }
+
+  close(code: number, reason: string): void {
+    if (!this.isOpen) return
+    if (this.out.waiting) this.out.flush()
+    // A paused socket would never read the client's answer.
+    this.ws.resume()
+    if (isSendableCloseCode(code)) this.ws.close(code, reason)
+    else this.ws.close()
+  }
+}
+
+const header = Buffer.alloc(frameHeaderBytesMax)
+
+/** Messages are the application's, as they are. */
+export class PlainConnection extends WebSocketConnection {
+  session!: Session
+
+  received(data: Buffer, text: boolean): void {
+    this.session.receive(data, text)
+  }
+
+  deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
+    if (!this.isOpen) return true
+    this.writer.write(this.out, header, writeHeader(end - start, text), batch, start, end)
+    return this.keepsUp()
+  }
+
+  deliverShared(shared: SharedMessages): void {
+    if (!this.isOpen) return
+    shared.encoded.websocket ??= encodeFrames(shared)
+    this.writer.append(this.out, shared.encoded.websocket)
+  }
+}
+
+/** Writes a header to the end of `header` and returns where it begins. */
+function writeHeader(bytes: number, text: boolean): number {
+  return writeFrameHeader(header, header.length, bytes, text ? Opcode.text : Opcode.binary, false)
+}
+
+/** All messages in one piece: a member of the channel costs one reference and one write. */
+function encodeFrames({ messages }: SharedMessages): Buffer {
+  const pieces: Buffer[] = []
+  for (const { payload, text } of messages) {
+    pieces.push(Buffer.from(header.subarray(writeHeader(payload.length, text))), payload)
+  }
+  return Buffer.concat(pieces)
+}

@@ -1,0 +1,295 @@
+import { CloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import { type Keep, RecordFlag, RecordType } from '../protocol/link-records.ts'
+import type { Position } from '../protocol/position.ts'
+import { parsePosition } from '../protocol/position.ts'
+import type { ClientConnection } from './client-connection.ts'
+import type { NodeEntry } from './node-entry.ts'
+import { type Greeting, hashToken, newToken, type Resumable, type ResumableConnection } from './resumable.ts'
+import { Session, type SessionHost } from './session.ts'
+
+/** What a node that was found says of a session that this gateway takes over. */
+export interface TakenOver {
+  readonly node: NodeEntry
+  readonly term: number
+  readonly acked: number
+  readonly state: string | null
+  /** The last output that the client has handled. */
+  readonly out: number
+  readonly channels: readonly string[]
+}
+
+/**
+ * A session whose client speaks `evenkeel.v1`: it outlives the connection here, and this gateway at its node
+ * (PROTOCOL.md §1.10).
+ */
+export class ResumableSession extends Session {
+  readonly resumable: Resumable
+  declare connection: ResumableConnection | null
+
+  constructor(
+    host: SessionHost,
+    number: number,
+    id: string,
+    pool: string,
+    meta: string,
+    address: string,
+    resumable: Resumable,
+  ) {
+    super(host, number, id, pool, meta, address, 'websocket')
+    this.resumable = resumable
+  }
+
+  /** True when the token is one of this session's, and there is something to go on with. */
+  accepts(tokenHash: string): boolean {
+    return this.resumable.accepts(tokenHash) && !this.ended && this.closing === null
+  }
+
+  /** False when outputs behind `out` are no longer held, or were never made. */
+  hasOutputsBehind(out: number): boolean {
+    return out >= this.resumable.acked && out <= this.outputs - this.heldCount
+  }
+
+  // The client.
+
+  /** A new session: the client is welcomed once a node keeps the token. */
+  greetNew(connection: ResumableConnection, token: string, notRecovered: Greeting['reason']): void {
+    const recovered = notRecovered === null ? null : false
+    this.greet({ connection, token, recovered, reason: notRecovered, out: 0, channels: {} })
+  }
+
+  /** The client has come back to this gateway: it is welcomed once the node keeps the new token. */
+  reattach(
+    connection: ResumableConnection,
+    presentedHash: string,
+    out: number,
+    channels: Greeting['channels'],
+  ): void {
+    this.closeConnection(CloseCode.resumedElsewhere, 'the session goes on over another connection')
+    this.disconnected()
+    const token = newToken()
+    this.resumable.tokens = [hashToken(token), presentedHash]
+    this.acknowledge(out)
+    this.greet({ connection, token, recovered: true, reason: null, out, channels })
+    this.keep(null)
+  }
+
+  /** The session has come from another gateway, and its client with it, unless that has gone again. */
+  takeOver({ node, term, acked, state, out, channels }: TakenOver, greeting: Greeting): void {
+    this.inbox.restore(acked)
+    this.state = state
+    this.outputs = out
+    this.resumable.acked = out
+    this.adopt(node, term)
+    this.resumable.greeting = greeting
+    greeting.connection.session = this
+    if (greeting.connection.closed) this.connectionClosed(greeting.connection, CloseCode.abnormal, '')
+    else this.welcome(greeting)
+    const since = positions(greeting.channels)
+    for (const name of channels) this.join(name, since(name))
+  }
+
+  /** Takes the message with this number; what came before by another connection is passed over. Throws BAD_REQUEST. */
+  receiveNumbered(seq: number, payload: Buffer, text: boolean): void {
+    const { messageBytes } = this.host.limits
+    if (payload.length > messageBytes)
+      throw new EvenkeelError('BAD_REQUEST', `a message has at most ${messageBytes} bytes`)
+    if (seq > this.inbox.last) this.receive(payload, text)
+  }
+
+  /** The client has handled all outputs up to `out`. Throws BAD_REQUEST for what it cannot have got. */
+  acknowledge(out: number): void {
+    const { resumable } = this
+    if (out > this.outputs - this.heldCount)
+      throw new EvenkeelError('BAD_REQUEST', `output ${out} is acknowledged, but it was not sent`)
+    if (out <= resumable.acked) return
+    resumable.acked = out
+    resumable.kept.prune(out)
+    this.node?.link.putU32(RecordType.acked, 0, this.number, this.term, out)
+  }
+
+  /** The client has shown that it got its welcome: the token before is worth nothing from now on. */
+  tokenReceived(): void {
+    const { resumable } = this
+    if (resumable.tokens.length === 1) return
+    resumable.tokens = resumable.tokens.slice(0, 1)
+    this.keep(null)
+  }
+
+  override connectionClosed(connection: ClientConnection, code: number, reason: string): void {
+    const { greeting } = this.resumable
+    if (greeting?.connection === connection) {
+      this.resumable.greeting = null
+      // Nobody knows the token of a session that was never welcomed.
+      if (greeting.recovered === true) this.disconnected()
+      else this.clientLeft(code, reason)
+    } else if (this.connection === connection) {
+      if (code === CloseCode.normal) super.connectionClosed(connection, code, reason)
+      else this.disconnected()
+    }
+  }
+
+  /** Lost by way of this connection, but the client may come back. */
+  override closeClient(code: number, reason: string): void {
+    this.closeConnection(code, reason)
+    this.disconnected()
+  }
+
+  override askToMove(): void {
+    this.connection?.move()
+  }
+
+  /** The node keeps the session for the gateway that its client goes to. */
+  override gatewayStops(): void {
+    this.closeConnection(CloseCode.serviceRestart, 'the gateway stops')
+    this.end()
+  }
+
+  /** The client did not come back in time. */
+  expire(): void {
+    this.clientLeft(CloseCode.abnormal, 'the client did not come back')
+  }
+
+  // The node.
+
+  nodeKeeps(version: number): void {
+    this.resumable.nodeKeeps(version)
+  }
+
+  /** Another gateway has the session. */
+  taken(): void {
+    this.closeConnection(CloseCode.resumedElsewhere, 'the session goes on over another connection')
+    this.end()
+  }
+
+  /** A node that may get the session has to know who may take it away again. */
+  override prepare(target: NodeEntry, term: number): void {
+    super.prepare(target, term)
+    this.putKeep(target, term, null)
+  }
+
+  override releaseFormer(node: NodeEntry, term: number): void {
+    const { resumable } = this
+    // Without a node now, the next one it gets will be given the next version.
+    const version = this.node === null ? resumable.version + 1 : resumable.version
+    resumable.whenKept(version, () => super.releaseFormer(node, term))
+  }
+
+  override end(): void {
+    if (this.ended) return
+    this.resumable.greeting = null
+    this.host.detached.delete(this)
+    super.end()
+    this.resumable.end()
+  }
+
+  protected override get openFlags(): number {
+    return RecordFlag.resumable
+  }
+
+  protected override get initialCredit(): number {
+    return this.host.limits.clientBufferBytes
+  }
+
+  protected override get unacknowledgedBytes(): number {
+    return this.resumable.kept.bytes
+  }
+
+  protected override opened(): void {
+    this.keep([...this.channelNames()])
+    for (const { seq, payload, text } of this.resumable.kept.all()) {
+      const flags = text ? RecordFlag.text : 0
+      this.node!.link.putPayload(RecordType.tail, flags, this.number, this.term, seq, payload)
+    }
+  }
+
+  protected override committed(ack: number): void {
+    this.connection?.acknowledge(ack)
+  }
+
+  protected override deliver(seq: number, batch: Buffer, start: number, end: number, text: boolean): void {
+    const { connection, host } = this
+    if (this.closing !== null) return
+    if (seq > 0) this.resumable.kept.append({ seq, payload: Buffer.from(batch.subarray(start, end)), text })
+    if (connection === null) return
+    host.counters.messagesOut++
+    if (seq > 0) connection.deliver(batch, start, end, text)
+    else connection.deliverLate(batch, start, end, text)
+  }
+
+  /** Credit follows from what the client acknowledges. */
+  protected override grant(): void {}
+
+  protected override closeConnection(code: number, reason: string): void {
+    super.closeConnection(code, reason)
+    const { greeting } = this.resumable
+    this.resumable.greeting = null
+    greeting?.connection.close(code, reason)
+  }
+
+  private greet(greeting: Greeting): void {
+    const { resumable } = this
+    resumable.greeting = greeting
+    greeting.connection.session = this
+    resumable.whenKept(resumable.version + 1, () => {
+      if (resumable.greeting === greeting) this.welcome(greeting)
+    })
+  }
+
+  private welcome(greeting: Greeting): void {
+    const { connection, token, recovered, reason, out, channels } = greeting
+    const { resumable, inbox, host } = this
+    resumable.greeting = null
+    resumable.detachedAt = null
+    host.detached.delete(this)
+    this.attach(connection)
+    connection.welcome({
+      session: this.id,
+      token,
+      recovered,
+      reason,
+      ack: inbox.acked,
+      last: inbox.last,
+      out,
+      resumeMs: host.limits.resumeMs,
+      retryMs: host.nextRetryMs(),
+      messageBytes: host.limits.messageBytes,
+    })
+    for (const { payload, text } of resumable.kept.all()) connection.deliver(payload, 0, payload.length, text)
+    // Whatever a new session is in, its node has just let it join.
+    this.rejoinAll(recovered === true ? positions(channels) : () => undefined)
+    if (this.inboxIsFull) this.pauseClient()
+    if (host.stopping) this.askToMove()
+  }
+
+  private keep(channels: string[] | null): void {
+    const { resumable, node, move } = this
+    if (node === null) return
+    resumable.version++
+    this.putKeep(node, this.term, channels)
+    if (move !== null) this.putKeep(move.to, move.attempt, null)
+  }
+
+  private putKeep(node: NodeEntry, term: number, channels: string[] | null): void {
+    const { version, tokens, acked: out } = this.resumable
+    node.link.putJson(RecordType.keep, this.number, term, { version, tokens, out, channels } satisfies Keep)
+  }
+
+  /** The client is not there; it has some time to come back. */
+  private disconnected(): void {
+    this.detach()
+    this.paused = false
+    this.blocked = false
+    this.latest = null
+    if (this.ended || this.closing !== null) return
+    this.resumable.detachedAt ??= this.host.now()
+    this.host.detached.add(this)
+  }
+}
+
+function positions(channels: Greeting['channels']): (name: string) => Position | null {
+  return (name) => {
+    const text = channels[name] ?? null
+    return text === null ? null : parsePosition(text)
+  }
+}

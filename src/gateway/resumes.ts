@@ -1,0 +1,267 @@
+import { Search } from '../core/session/search.ts'
+import type { ClientResume, ClientWelcome } from '../protocol/client-frames.ts'
+import { CloseCode } from '../protocol/close-codes.ts'
+import {
+  type Found,
+  parseRefusal,
+  parseTakenInfo,
+  RecordFlag,
+  RecordType,
+  readU32,
+  type Seek,
+  type SessionMeta,
+} from '../protocol/link-records.ts'
+import type { Gateway } from './gateway.ts'
+import type { NodeEntry } from './node-entry.ts'
+import { hashToken, newToken, Resumable, type ResumableConnection } from './resumable.ts'
+import { ResumableSession } from './resumable-session.ts'
+import { asciiJson } from './session.ts'
+
+/** A client that has said hello. */
+interface Arrival {
+  readonly pool: string
+  readonly meta: Omit<SessionMeta, 'id'>
+  readonly connection: ResumableConnection
+}
+
+/** A session that a client wants and this gateway does not have. */
+interface Wanted extends Arrival {
+  readonly request: ClientResume
+  readonly tokenHash: string
+  /** The token that the client will get. */
+  readonly token: string
+  readonly tries: number
+}
+
+interface RunningSearch {
+  readonly wanted: Wanted
+  readonly seek: Seek
+  readonly search: Search<NodeEntry>
+}
+
+/** A node has been told that the session is ours; it has not answered yet. */
+interface Taking {
+  readonly wanted: Wanted
+  readonly node: NodeEntry
+  readonly term: number
+  readonly startedAt: number
+}
+
+const tickMs = 50
+/** A node that is lost while it is asked may leave the session to another one. */
+const triesMax = 3
+
+/** Clients that speak `evenkeel.v1` say hello: they get a new session, their old one, or a word on why not. */
+export class Resumes {
+  private readonly gateway: Gateway
+  private readonly searches = new Map<number, RunningSearch>()
+  private readonly takings = new Map<number, Taking>()
+  private lastSeek = 0
+  private timer: NodeJS.Timeout | null = null
+
+  constructor(gateway: Gateway) {
+    this.gateway = gateway
+  }
+
+  /** Greets the client, now or when it is known what has become of its session. */
+  hello(arrival: Arrival, request: ClientResume | null): void {
+    if (this.gateway.stopping) {
+      arrival.connection.close(CloseCode.serviceRestart, 'the gateway stops')
+      return
+    }
+    if (request === null) {
+      this.open(arrival, null)
+      return
+    }
+    const tokenHash = hashToken(request.token)
+    const session = this.gateway.sessionsById.get(request.session)
+    if (!(session instanceof ResumableSession) || !session.accepts(tokenHash))
+      this.search({ ...arrival, request, tokenHash, token: newToken(), tries: 1 })
+    else if (session.hasOutputsBehind(request.out)) {
+      this.gateway.counters.resumes.here++
+      session.reattach(arrival.connection, tokenHash, request.out, request.channels)
+    } else this.open(arrival, 'gap')
+  }
+
+  /** True for the number of a session that is about to come. */
+  uses(number: number): boolean {
+    return this.takings.has(number)
+  }
+
+  found(node: NodeEntry, { seek, ...answer }: Found): void {
+    const running = this.searches.get(seek)
+    if (running === undefined) return
+    running.search.answer(node, answer)
+    this.conclude(running)
+  }
+
+  nodeJoined(node: NodeEntry): void {
+    for (const { wanted, search, seek } of this.searches.values()) {
+      if (wanted.pool !== node.pool) continue
+      search.ask(node)
+      node.link.putJson(RecordType.seek, 0, 0, seek)
+    }
+  }
+
+  nodeLost(node: NodeEntry): void {
+    for (const running of [...this.searches.values()]) {
+      running.search.lost(node)
+      this.conclude(running)
+    }
+    for (const [number, taking] of [...this.takings]) if (taking.node === node) this.retry(number, taking)
+  }
+
+  /** A record of a session that is about to come. Returns false when there is none. */
+  record(
+    node: NodeEntry,
+    type: number,
+    flags: number,
+    number: number,
+    term: number,
+    batch: Buffer,
+    start: number,
+    end: number,
+  ): boolean {
+    const taking = this.takings.get(number)
+    if (taking === undefined || taking.node !== node || taking.term !== term) return false
+    if (type === RecordType.taken) {
+      this.takings.delete(number)
+      this.taken(number, taking, flags, batch, start, end)
+    } else if (type === RecordType.refused) {
+      const { code } = parseRefusal(batch.subarray(start, end))
+      if (code === 'GAP') {
+        this.takings.delete(number)
+        this.drop(node, taking.wanted.request.session, term)
+        this.open(taking.wanted, 'gap')
+      } else {
+        this.retry(number, taking)
+      }
+    } else {
+      return false
+    }
+    return true
+  }
+
+  stop(): void {
+    if (this.timer !== null) clearInterval(this.timer)
+    this.timer = null
+    this.searches.clear()
+    this.takings.clear()
+  }
+
+  private open({ pool, meta, connection }: Arrival, notRecovered: ClientWelcome['reason']): void {
+    if (notRecovered !== null) this.gateway.counters.resumes[notRecovered]++
+    if (connection.closed) return
+    const token = newToken()
+    const resume = new Resumable([hashToken(token)])
+    const session = this.gateway.createSession(meta, ({ number, id, json }) => {
+      return new ResumableSession(this.gateway, number, id, pool, json, meta.address, resume)
+    })
+    session.greetNew(connection, token, notRecovered)
+    this.gateway.assign(session)
+  }
+
+  private search(wanted: Wanted): void {
+    const { gateway } = this
+    const { seekMs, seekUnlinkedMs } = gateway.limits
+    const seek: Seek = {
+      seek: ++this.lastSeek,
+      session: wanted.request.session,
+      token: wanted.tokenHash,
+      next: hashToken(wanted.token),
+    }
+    const search = new Search<NodeEntry>(gateway.now(), { answersMs: seekMs, unlinkedMs: seekUnlinkedMs })
+    const running = { wanted, seek, search }
+    this.searches.set(seek.seek, running)
+    for (const node of gateway.nodes.inPool(wanted.pool)) {
+      search.ask(node)
+      node.link.putJson(RecordType.seek, 0, 0, seek)
+    }
+    this.timer ??= setInterval(() => this.tick(), tickMs)
+    this.conclude(running)
+  }
+
+  private conclude({ wanted, seek, search }: RunningSearch): void {
+    const result = search.result(this.gateway.now(), this.unlinked(wanted.pool))
+    if (result === null || !this.searches.delete(seek.seek)) return
+    // What was found waits at its node for the client's next connection.
+    if (wanted.connection.closed) return
+    if (result.found === null) {
+      this.open(wanted, result.reason)
+      return
+    }
+    for (const node of result.drop) this.drop(node, seek.session, result.term)
+    this.take(wanted, result.found, result.term)
+  }
+
+  private take(wanted: Wanted, node: NodeEntry, term: number): void {
+    const { gateway } = this
+    const number = gateway.nextNumber()
+    this.takings.set(number, { wanted, node, term, startedAt: gateway.now() })
+    const { session, out } = wanted.request
+    node.link.putFields(RecordType.take, 0, number, term, [gateway.limits.clientBufferBytes, out], session)
+  }
+
+  private taken(
+    number: number,
+    { wanted, node, term }: Taking,
+    flags: number,
+    batch: Buffer,
+    start: number,
+    end: number,
+  ) {
+    const { gateway } = this
+    const { request, tokenHash, token, connection, pool } = wanted
+    const infoEnd = start + 8 + readU32(batch, start + 4)
+    const { meta, channels } = parseTakenInfo(batch.subarray(start + 8, Math.min(infoEnd, end)))
+    const state = (flags & RecordFlag.state) === 0 ? null : batch.toString('latin1', infoEnd, end)
+    // A copy that this gateway has of it is one that it lost to another gateway.
+    const former = gateway.sessionsById.get(meta.id)
+    if (former instanceof ResumableSession) former.taken()
+    const resume = new Resumable([hashToken(token), tokenHash])
+    const session = new ResumableSession(
+      gateway,
+      number,
+      meta.id,
+      pool,
+      asciiJson(meta),
+      meta.address,
+      resume,
+    )
+    gateway.addSession(session)
+    gateway.counters.resumes.taken++
+    const { out, channels: positions } = request
+    const greeting = { connection, token, recovered: true, reason: null, out, channels: positions }
+    session.takeOver({ node, term, acked: readU32(batch, start), state, out, channels }, greeting)
+    gateway.sessionTakenOver(node)
+  }
+
+  private retry(number: number, { wanted }: Taking): void {
+    this.takings.delete(number)
+    if (wanted.connection.closed) return
+    if (wanted.tries < triesMax) this.search({ ...wanted, tries: wanted.tries + 1 })
+    else this.open(wanted, 'unknown')
+  }
+
+  private drop(node: NodeEntry, session: string, term: number): void {
+    node.link.putJson(RecordType.drop, 0, 0, { session, term })
+  }
+
+  /** Nodes of the pool exist that this gateway cannot ask yet. */
+  private unlinked(pool: string): boolean {
+    const { cluster, nodes, limits, now, startedAtMs } = this.gateway
+    const known = cluster.registry.entries().filter((entry) => entry.kind === 'node' && entry.pool === pool)
+    if (known.length === 0) return now() - startedAtMs < limits.seekUnlinkedMs
+    return known.some(({ id }) => (nodes.get(id)?.health ?? 'down') === 'down')
+  }
+
+  private tick(): void {
+    for (const running of [...this.searches.values()]) this.conclude(running)
+    const now = this.gateway.now()
+    for (const [number, taking] of [...this.takings])
+      if (now - taking.startedAt > this.gateway.limits.prepareMs) this.retry(number, taking)
+    if (this.searches.size > 0 || this.takings.size > 0 || this.timer === null) return
+    clearInterval(this.timer)
+    this.timer = null
+  }
+}
