@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
 import type { Operator, RebalanceResult } from '../gateway/operator.ts'
+import { type ChannelPart, channelEverywhere } from './channel-members.ts'
 import type { EventStreams } from './event-stream.ts'
 import { Peers } from './peers.ts'
 import { createRouter, route } from './router.ts'
@@ -38,16 +39,29 @@ export function createApi(options: {
 }): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
   const { operator, events, peers, onError } = options
   const routes = [
+    ...gatewayRoutes(operator, peers),
     ...nodeRoutes(operator),
     ...sessionRoutes(operator, peers),
+    ...channelRoutes(operator, peers),
     ...operationRoutes(operator, peers, events),
   ]
   return createRouter({ prefix: apiPrefix, routes, onError })
 }
 
-function nodeRoutes(operator: Operator) {
+function gatewayRoutes(operator: Operator, peers: Peers) {
   return [
     route({ method: 'GET', path: '/gateways', handle: () => ok(operator.gateways()) }),
+    route({
+      method: 'POST',
+      path: '/gateways/:id/drain',
+      body: noKeys,
+      handle: peers.at(({ params: [id = ''] }) => ({ status: 202, body: operator.drainGateway(id) })),
+    }),
+  ]
+}
+
+function nodeRoutes(operator: Operator) {
+  return [
     route({ method: 'GET', path: '/nodes', handle: () => ok(operator.nodes()) }),
     route({ method: 'GET', path: '/nodes/:id', handle: ({ params: [id = ''] }) => ok(operator.node(id)) }),
     route({
@@ -109,6 +123,26 @@ function sessionRoutes(operator: Operator, peers: Peers) {
   ]
 }
 
+function channelRoutes(operator: Operator, peers: Peers) {
+  return [
+    route({
+      method: 'GET',
+      path: '/channels/:name',
+      handle: async ({ params: [name = ''], request }) => {
+        if (!Peers.isFromPeer(request)) return ok(await channelEverywhere(operator, peers, name))
+        const part: ChannelPart = { channel: name, members: operator.channelMembers(name) }
+        return ok(part)
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/publish',
+      body: publishBody,
+      handle: async ({ body }) => ok(await operator.publish(body.channel, body.data)),
+    }),
+  ]
+}
+
 function operationRoutes(operator: Operator, peers: Peers, events: EventStreams) {
   return [
     route({
@@ -116,12 +150,6 @@ function operationRoutes(operator: Operator, peers: Peers, events: EventStreams)
       path: '/rebalance',
       body: rebalanceBody,
       handle: ({ body }) => ok(rebalanceAnswer(operator.rebalance(body))),
-    }),
-    route({
-      method: 'POST',
-      path: '/publish',
-      body: publishBody,
-      handle: async ({ body }) => ok(await operator.publish(body.channel, body.data)),
     }),
     route({ method: 'GET', path: '/operations', handle: () => ok(operator.operations()) }),
     route({

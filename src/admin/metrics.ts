@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { NodeView, Operator } from '../gateway/operator.ts'
 
 const prefix = 'evenkeel_'
-const eventLoopResolutionMs = 10
+const eventLoopResolutionMs = 100
 const pauseBucketsSeconds = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ]
@@ -19,7 +19,7 @@ export interface Metrics {
 /** Metrics of one gateway in a registry of their own, read from the operator when they are scraped. */
 export function createMetrics(operator: Operator): Metrics {
   const registry = new Registry()
-  collectDefaultMetrics({ register: registry, prefix })
+  collectDefaultMetrics({ register: registry, prefix, eventLoopMonitoringPrecision: eventLoopResolutionMs })
   registerNodes(registry, operator)
   registerConnections(registry, operator)
   registerTraffic(registry, operator)
@@ -110,6 +110,22 @@ function registerConnections(registry: Registry, operator: Operator): void {
         this.set({ transport }, count)
     },
   })
+  new Gauge({
+    name: `${prefix}detached_sessions`,
+    help: 'Resumable sessions whose client is away now.',
+    registers: [registry],
+    collect() {
+      this.set(operator.detachedSessions)
+    },
+  })
+  new Gauge({
+    name: `${prefix}degraded`,
+    help: '1 while something that the gateway needs is away; /readyz says what.',
+    registers: [registry],
+    collect() {
+      this.set(operator.readiness().reasons.length > 0 ? 1 : 0)
+    },
+  })
 }
 
 function registerTraffic(registry: Registry, operator: Operator): void {
@@ -159,6 +175,19 @@ function registerTraffic(registry: Registry, operator: Operator): void {
     'backpressure_pauses_total',
     'Times that a slow reader paused its sender.',
     () => operator.counters.backpressurePauses,
+  )
+  total(
+    'publishes_failed_total',
+    'Publishes of nodes that Redis did not take.',
+    () => operator.counters.publishesFailed,
+  )
+  labelled(
+    'resumes_total',
+    'Clients that came back for their session, by what they found.',
+    'result',
+    () => ({
+      ...operator.counters.resumes,
+    }),
   )
   labelled('slow_consumers_total', 'Slow clients, by what was done about them.', 'action', () => ({
     ...operator.counters.slowConsumers,

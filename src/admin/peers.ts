@@ -55,6 +55,18 @@ export class Peers {
     }
   }
 
+  /** Makes a handler answer at the gateway whose id is the first parameter. A gateway that nobody knows is the handler's error. */
+  at<Body, Query>(
+    handle: (call: Call<Body, Query>) => Reply,
+  ): (call: Call<Body, Query>) => Reply | Promise<Reply> {
+    return (call) => {
+      const gateway = this.all().find(({ id }) => id === call.params[0])
+      return gateway === undefined || gateway.self || Peers.isFromPeer(call.request)
+        ? handle(call)
+        : this.forward(call, gateway)
+    }
+  }
+
   /**
    * Makes a handler look at the other gateways for what is not found here. The first of them that knows answers; one that
    * does not answer counts as one that does not know.
@@ -68,16 +80,17 @@ export class Peers {
       } catch (error) {
         if (!(error instanceof EvenkeelError) || error.code !== 'NOT_FOUND' || Peers.isFromPeer(call.request))
           throw error
-        const { method = 'GET', url = '/' } = call.request
-        const path = url.slice('/api/v1'.length)
         const asked = this.all().filter(({ self }) => !self)
-        const answers = await Promise.allSettled(
-          asked.map((gateway) => this.call(gateway, method, path, call.body)),
-        )
+        const answers = await Promise.allSettled(asked.map((gateway) => this.forward(call, gateway)))
         const known = answers.find((answer) => answer.status === 'fulfilled' && answer.value.status !== 404)
         if (known?.status !== 'fulfilled') throw error
         return known.value
       }
     }
+  }
+
+  private forward({ request, body }: Call, gateway: GatewayView): ReturnType<Peers['call']> {
+    const { method = 'GET', url = '/' } = request
+    return this.call(gateway, method, url.slice('/api/v1'.length), body)
   }
 }

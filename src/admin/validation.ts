@@ -124,7 +124,13 @@ function describe(schema: JsonSchema): string {
     case 'string':
       return `a text${length(schema)}${example}`
     case 'array':
-      return `a list of ${schema.items ? describe(schema.items).replace(/^a text/, 'texts') : 'values'}`
+      return `a list of ${
+        schema.items
+          ? describe(schema.items)
+              .replace(/^a text/, 'texts')
+              .replace(/^an object/, 'objects')
+          : 'values'
+      }`
     default:
       return `an object with the keys ${Object.keys(schema.properties ?? {}).join(', ') || '(none)'}`
   }

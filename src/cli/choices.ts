@@ -8,5 +8,7 @@ export const policyNames = Object.keys(policies) as PolicyName[]
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 export type LogLevel = (typeof logLevels)[number]
 
+export const workersMax = 64
+
 /** Timers of more milliseconds than this fire at once. */
 export const timerMsMax = 2_147_483_647

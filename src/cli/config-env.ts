@@ -34,13 +34,23 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
     if (!variable.startsWith('EVENKEEL_') || text === undefined) continue
     const leaf = leaves.get(variable)
     if (leaf !== undefined) {
-      if (text !== '') values.push({ leaf, value: coerceText(text, leaf.schema) })
+      if (text !== '') values.push({ leaf, value: readValue(text, leaf.schema) })
     } else if (!otherVariables.includes(variable)) {
       const [meant] = nearest(variable, known)
       warnings.push(`unknown variable ${variable}${meant === undefined ? '' : `; did you mean ${meant}?`}`)
     }
   }
   return { values, warnings }
+}
+
+/** Lists of more than texts are JSON. */
+function readValue(text: string, schema: JsonSchema): unknown {
+  if (schema.items?.type !== 'object') return coerceText(text, schema)
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
 }
 
 /** The values of a schema, in its order; keys that editors use (`$schema`) are not among them. */

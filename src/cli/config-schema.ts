@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { type JsonSchema, toJsonSchema } from '../admin/validation.ts'
+import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
-import { logLevels, policyNames, timerMsMax } from './choices.ts'
+import { logLevels, policyNames, timerMsMax, workersMax } from './choices.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
 
@@ -14,6 +15,17 @@ const origin = z
   // As browsers send it: lower case, no default port.
   .overwrite((text) => URL.parse(text)?.origin ?? text)
   .meta({ examples: ['https://app.example.com'] })
+
+const historyRule = z.strictObject({
+  match: text.describe("A channel's name; * stands for any text."),
+  size: z.int().min(1).max(historySizeMax).default(100).describe('Messages that are kept of each channel.'),
+  ttlMs: z
+    .int()
+    .min(1_000)
+    .max(timerMsMax)
+    .default(300_000)
+    .describe('They are forgotten this long after the last one.'),
+})
 
 const limitsThatMayBeZero: ReadonlySet<string> = new Set(['waitForNodeMs', 'migrationsPerSecond'])
 
@@ -48,7 +60,17 @@ export const configSchema = z.strictObject({
   internalUrl: text
     .exactOptional()
     .describe('How nodes and other gateways reach the internal listener. Default: its address and port.'),
-  gatewayId: text.exactOptional().describe('Default: made up at start.'),
+  gatewayId: text
+    .exactOptional()
+    .describe('Default: made up at start. Of several workers each adds its number, from 1.'),
+  workers: z
+    .int()
+    .min(1)
+    .max(workersMax)
+    .default(1)
+    .describe(
+      'Processes that share the public port; each is a gateway with an internal port of its own, counted up.',
+    ),
   policy: z
     .enum(policyNames)
     .default('weighted-least-connections')
@@ -62,6 +84,16 @@ export const configSchema = z.strictObject({
     .enum(['close', 'drop', 'coalesce'])
     .default('close')
     .describe('What happens to a client that does not read what its channels get.'),
+  channels: z
+    .strictObject({
+      history: z
+        .array(historyRule)
+        .default([])
+        .describe(
+          'Which channels have a history; the first rule that matches counts. The same at all gateways.',
+        ),
+    })
+    .prefault({}),
   rebalance: z
     .strictObject({
       enabled: z.boolean().default(true).describe('false: only on request.'),

@@ -52,6 +52,10 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   }
   const { $schema: _, nodeTokenFile, adminTokenFile, ...config } = result.data
   assertConsistent(config, file ?? 'configuration')
+  if (config.workers > 1 && config.redis === undefined) {
+    const message = `${config.workers} workers find each other through Redis; set redis (EVENKEEL_REDIS, --redis), or workers to 1`
+    throw new ConfigError([{ source: sourceOf(['workers'], givenBy) ?? file ?? 'configuration', message }])
+  }
   const tokens = {
     nodeToken: await readToken('EVENKEEL_NODE_TOKEN', sources.env, nodeTokenFile),
     adminToken: await readToken('EVENKEEL_ADMIN_TOKEN', sources.env, adminTokenFile),
@@ -99,12 +103,8 @@ function sourceOf(complaintPath: string[], givenBy: Map<string, string>): string
 /** Rules between values, which a schema of single values cannot say. */
 function assertConsistent(config: GatewayConfig, source: string): void {
   const mistakes: ConfigMistake[] = []
-  if (config.public.port !== 0 && config.public.port === config.internal.port) {
-    mistakes.push({
-      source,
-      message: `public.port and internal.port are both ${config.public.port}; give each listener its own port`,
-    })
-  }
+  const ports = portMistake(config)
+  if (ports !== null) mistakes.push({ source, message: ports })
   const { heartbeatMs, suspectMs, downMs } = config.limits
   if (!(heartbeatMs < suspectMs && suspectMs < downMs)) {
     mistakes.push({
@@ -115,6 +115,18 @@ function assertConsistent(config: GatewayConfig, source: string): void {
     })
   }
   if (mistakes.length > 0) throw new ConfigError(mistakes)
+}
+
+/** Each worker counts one up from `internal.port`. */
+function portMistake({ public: { port }, internal, workers }: GatewayConfig): string | null {
+  const last = internal.port + workers - 1
+  if (internal.port === 0) return null
+  if (last > 65_535)
+    return `internal.port: ${workers} workers count up to port ${last}; begin at ${65_536 - workers} or below`
+  if (port < internal.port || port > last) return null
+  return workers === 1
+    ? `public.port and internal.port are both ${port}; give each listener its own port`
+    : `public.port ${port} is among the internal ports of the workers, ${internal.port} to ${last}; choose another one`
 }
 
 /** In a file, a relative name means beside that file; elsewhere, in the working directory. */

@@ -1,4 +1,5 @@
 import type { OperatorEvent } from '../gateway/operator.ts'
+import { operationProgress, operationTitle } from './operation-text.ts'
 import { milliseconds, type Output, percent, printable } from './output.ts'
 
 const lineCharactersMax = 4 * 1024 * 1024
@@ -42,8 +43,9 @@ function eventText(event: OperatorEvent): string {
     case 'migration':
       return `${event.session} ${event.from ?? '(none)'} -> ${event.to}: ${event.outcome} (${event.reason}), pause ${milliseconds(event.pauseMs)}, ${event.held} held`
     case 'operation': {
-      const { kind, subject, state, moved, total, failed } = event.operation
-      return `${kind} of ${subject}: ${state}, ${moved} of ${total} moved, ${failed} failed`
+      const { operation } = event
+      const { state, failed } = operation
+      return `${operationTitle(operation)}: ${state}, ${operationProgress(operation)}, ${failed} failed`
     }
     case 'publish-failed':
       return `${event.node} to ${event.channel}: ${event.reason}`

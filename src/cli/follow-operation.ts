@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Operation } from '../gateway/operator.ts'
 import { type ApiClient, segment } from './api-client.ts'
 import { CommandFailed } from './errors.ts'
+import { operationProgress, operationTitle } from './operation-text.ts'
 import { milliseconds, type Output, printable } from './output.ts'
 
 const pollFirstMs = 50
@@ -27,16 +28,16 @@ export async function followOperation(api: ApiClient, started: Operation): Promi
 
 function progressLine(operation: Operation, nowMs: number): string {
   const seconds = Math.max(0, (nowMs - operation.startedAt) / 1000).toFixed(1)
-  return `${headline(operation)}: ${operation.moved}/${operation.total} moved, ${operation.failed} failed, ${seconds} s`
+  return `${headline(operation)}: ${operationProgress(operation, '/')}, ${operation.failed} failed, ${seconds} s`
 }
 
 /** The end of an operation in one line. */
 export function operationLine(operation: Operation, colour: Output['colour']): string {
-  const { state, moved, total, failed, pauseMs, startedAt, endedAt } = operation
+  const { state, failed, pauseMs, startedAt, endedAt } = operation
   const shade = state === 'done' ? 'green' : state === 'running' ? 'yellow' : 'red'
   const parts = [
     `${headline(operation)}: ${colour(shade, state)}`,
-    `${moved} of ${total} moved`,
+    operationProgress(operation),
     `${failed} failed`,
     ...(pauseMs === null ? [] : [`pause p50 ${milliseconds(pauseMs.p50)}, p99 ${milliseconds(pauseMs.p99)}`]),
     ...(endedAt === null ? [] : [`took ${milliseconds(endedAt - startedAt)}`]),
@@ -48,11 +49,11 @@ export function operationLine(operation: Operation, colour: Output['colour']): s
 export function assertDone(operation: Operation): void {
   if (operation.state !== 'failed' && operation.state !== 'cancelled') return
   throw new CommandFailed(
-    `${headline(operation)} ${operation.state}: ${operation.moved} of ${operation.total} moved, ${operation.failed} failed. ` +
+    `${headline(operation)} ${operation.state}: ${operationProgress(operation)}, ${operation.failed} failed. ` +
       `Look at it with "evenkeel operation ${printable(operation.id)}".`,
   )
 }
 
-function headline({ kind, subject }: Operation): string {
-  return `${kind} of ${printable(subject)}`
+function headline(operation: Operation): string {
+  return printable(operationTitle(operation))
 }

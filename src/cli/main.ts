@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { addActivate } from './commands/activate.ts'
+import { addChannel } from './commands/channel.ts'
 import { addConfig } from './commands/config.ts'
 import { addDemo } from './commands/demo.ts'
 import { addDrain } from './commands/drain.ts'
@@ -39,6 +40,7 @@ function createProgram(): Command {
   addGateways(program)
   addMigrate(program)
   addPublish(program)
+  addChannel(program)
   addEvents(program)
   addOperation(program)
   addHealth(program)

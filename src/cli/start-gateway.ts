@@ -7,10 +7,12 @@ import type { Duplex } from 'node:stream'
 import { checkLocalRequest } from '../admin/access.ts'
 import { createInternalListener } from '../admin/internal-listener.ts'
 import { createMetrics } from '../admin/metrics.ts'
+import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { Gateway } from '../gateway/gateway.ts'
+import { GatewayDrain } from '../gateway/gateway-drain.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
@@ -23,7 +25,7 @@ export interface RunningGateway {
   readonly operator: Operator
   readonly publicPort: number
   readonly internalPort: number
-  /** Not ready from now on; clients are closed with 1012, spread over `limits.gatewayDrainMs`. */
+  /** Not ready and without a public listener from now on; clients leave, spread over `limits.gatewayDrainMs`. */
   leave(): Promise<void>
   /** Closes what is left at once: clients, links, listeners. */
   close(): Promise<void>
@@ -38,7 +40,8 @@ export async function startGateway(
   tokens: GatewayTokens,
   logger: Logger,
 ): Promise<RunningGateway> {
-  const id = config.gatewayId ?? `${hostname()}-${randomBytes(4).toString('hex')}`
+  const instance = randomBytes(12).toString('base64url')
+  const id = config.gatewayId ?? newGatewayId()
   const cluster = await joinCluster(config, logger)
   const gateway = new Gateway({
     id,
@@ -46,12 +49,15 @@ export async function startGateway(
     policy: config.policy,
     cluster,
     slowConsumer: config.slowConsumer,
+    history: config.channels.history,
     rebalance: { ...config.rebalance, maxMovesPerRound: config.rebalance.maxMovesPerRound ?? null },
   })
-  const operator = new OperatorView(gateway)
+  const drain = new GatewayDrain(gateway, turnAway)
+  const operator = new OperatorView(gateway, drain)
   operator.onEvent((event) => logEvent(logger, event))
   const links = createLinkAcceptor({
     gatewayId: gateway.id,
+    instance,
     nodeToken: tokens.nodeToken,
     limits: gateway.limits,
     now: gateway.now,
@@ -81,8 +87,17 @@ export async function startGateway(
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
   })
 
-  async function leave(): Promise<void> {
-    await Promise.all([cluster.registry.withdraw(), gateway.leave()])
+  function announce(state: GatewayEntry['state']): Promise<boolean> {
+    const internalUrl = config.internalUrl ?? urlOf(config.internal.host, portOf(internal))
+    const { startedAt } = gateway
+    return cluster.registry.announce({ kind: 'gateway', id, instance, internalUrl, startedAt, state })
+  }
+
+  async function turnAway(): Promise<void> {
+    clients.stopAccepting()
+    await announce('draining').catch((error: unknown) =>
+      logger.warn({ err: error }, 'the cluster was not told of the drain'),
+    )
   }
 
   async function close(): Promise<void> {
@@ -103,21 +118,18 @@ export async function startGateway(
 
   try {
     const internalPort = await listen(internal, config.internal)
-    const publicPort = await listen(clients.server, config.public)
+    const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
     gateway.start()
-    await cluster.registry.announce({
-      kind: 'gateway',
-      id,
-      instance: randomBytes(12).toString('base64url'),
-      internalUrl: config.internalUrl ?? urlOf(config.internal.host, internalPort),
-      startedAt: gateway.startedAt,
-      state: 'active',
-    })
-    return { operator, publicPort, internalPort, leave, close }
+    await announce('active')
+    return { operator, publicPort, internalPort, leave: () => drain.begin().left, close }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+export function newGatewayId(): string {
+  return `${hostname()}-${randomBytes(4).toString('hex')}`
 }
 
 async function joinCluster({ redis, limits }: GatewayConfig, logger: Logger): Promise<ClusterMember> {
@@ -132,9 +144,16 @@ function urlOf(host: string, port: number): string {
   return `ws://${address.includes(':') ? `[${address}]` : address}:${port}`
 }
 
-async function listen(server: Server, { host, port }: { host: string; port: number }): Promise<number> {
-  server.listen({ host, port, backlog: 4096 })
+async function listen(
+  server: Server,
+  where: { host: string; port: number; reusePort?: boolean },
+): Promise<number> {
+  server.listen({ ...where, backlog: 4096 })
   await once(server, 'listening')
+  return portOf(server)
+}
+
+function portOf(server: Server): number {
   return (server.address() as AddressInfo).port
 }
 

@@ -1,4 +1,4 @@
-import type { NodeView, Operation, RebalanceResult, SessionView } from '../gateway/operator.ts'
+import type { ChannelView, NodeView, Operation, RebalanceResult, SessionView } from '../gateway/operator.ts'
 import { age, type Cell, type Column, milliseconds, type Output, percent, printable } from './output.ts'
 
 export const nodeColumns: Column<NodeView>[] = [
@@ -62,6 +62,19 @@ export function operationColumns(nowMs: number): Column<Operation>[] {
 function operationStateCell({ state }: Operation): Cell {
   const colours = { running: 'yellow', done: 'green', failed: 'red', cancelled: 'red' } as const
   return { text: state, colour: colours[state] }
+}
+
+export function printChannel(
+  out: Output,
+  { channel, members, gateways, unanswered, history }: ChannelView,
+): void {
+  const kept = history === null ? 'no history' : `history at ${history.epoch}-${history.offset}`
+  out.line(printable(`${channel}: ${members} ${members === 1 ? 'member' : 'members'}, ${kept}`))
+  out.table(Object.entries(gateways), [
+    { title: 'GATEWAY', cell: ([id]) => id },
+    { title: 'MEMBERS', align: 'right', cell: ([, count]) => count },
+  ])
+  for (const id of unanswered) out.line(printable(`${id} does not answer; its members are not counted.`))
 }
 
 export function printPlan(out: Output, plan: RebalanceResult): void {

@@ -52,6 +52,19 @@ describe('nodes and sessions', () => {
     expect((await call(port, 'GET', '/api/v1/operations')).json).toHaveLength(2)
   })
 
+  test('a drain of the gateway itself answers 202 too; of one that nobody knows, 404', async () => {
+    const { port, operator } = await start()
+    const answer = await call(port, 'POST', '/api/v1/gateways/gw-test/drain')
+    expect(answer.status).toBe(202)
+    expect(answer.json).toMatchObject({ kind: 'drain-gateway', subject: 'gw-test', state: 'running' })
+    expect((await call(port, 'POST', '/api/v1/gateways/zz/drain')).json).toMatchObject({
+      status: 404,
+      code: 'NOT_FOUND',
+    })
+    expect((await callJson(port, 'POST', '/api/v1/gateways/gw-test/drain', { rate: 1 })).status).toBe(400)
+    expect(operator.calls.map(({ args }) => args)).toEqual([['gw-test'], ['zz']])
+  })
+
   test('pages sessions, filters by node, migrates and closes one; ids are percent-decoded', async () => {
     const { port, operator } = await start()
     const first = await call(port, 'GET', '/api/v1/sessions?limit=3')
@@ -308,6 +321,10 @@ describe('metrics', () => {
       'evenkeel_link_rtt_seconds{node="a"} 0.0004',
       'evenkeel_backpressure_pauses_total 4',
       'evenkeel_slow_consumers_total{action="close"} 5',
+      'evenkeel_resumes_total{result="taken"} 2',
+      'evenkeel_detached_sessions 6',
+      'evenkeel_degraded 0',
+      'evenkeel_publishes_failed_total 0',
     ]) {
       expect(text.split('\n')).toContain(line)
     }

@@ -51,6 +51,8 @@ describe('usage', () => {
     [['nodez'], "unknown command 'nodez'"],
     [['nodes', '--wat'], "unknown option '--wat'"],
     [['drain'], "missing required argument 'node'"],
+    [['drain', 'a', '--gateway', 'gw-1'], 'not both'],
+    [['drain', '--gateway', 'gw-1', '--rate', '5'], "cannot be used with option '--rate <n>'"],
     [['weight', 'a', 'heavy'], 'above 0 and at most 1000000'],
     [['weight', 'a', '0'], 'above 0 and at most 1000000'],
     [['drain', 'a', '--rate', '0'], 'integer from 1 to 1000000'],
@@ -112,6 +114,17 @@ describe('operator commands', () => {
     ])
     const started = await run(['drain', 'a', '--no-wait', '--json'])
     expect([started.code, JSON.parse(started.stdout).state]).toEqual([0, 'running'])
+  })
+
+  test('drain --gateway says how many clients have left', async () => {
+    const { code, stdout } = await run(['drain', '--gateway', 'gw-test'])
+    expect([code, stdout]).toEqual([
+      0,
+      'drain of gateway gw-test: done, 3 of 3 left, 0 failed, pause p50 0.50 ms, p99 1.25 ms, took 12 ms\n',
+    ])
+    expect(admin.operator.calls).toEqual([{ method: 'drainGateway', args: ['gw-test'] }])
+    const unknown = await run(['drain', '--gateway', 'zz'])
+    expect([unknown.code, unknown.stderr]).toEqual([1, 'evenkeel: There is no gateway "zz".\n'])
   })
 
   test('an operation that failed is exit code 1', async () => {

@@ -1,5 +1,6 @@
 import type {
   DrainOptions,
+  GatewayView,
   NodeView,
   Operation,
   RebalanceOptions,
@@ -43,6 +44,14 @@ export class AdminClient {
 
   drain(id: string, options: DrainOptions = {}): Promise<Operation> {
     return this.call('POST', `/nodes/${id}/drain`, options)
+  }
+
+  gateways(): Promise<GatewayView[]> {
+    return this.call('GET', '/gateways')
+  }
+
+  drainGateway(id: string): Promise<Operation> {
+    return this.call('POST', `/gateways/${id}/drain`, {})
   }
 
   activate(id: string): Promise<NodeView> {

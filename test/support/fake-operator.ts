@@ -1,4 +1,5 @@
 import type {
+  ChannelView,
   Counters,
   DrainOptions,
   NodeView,
@@ -12,6 +13,7 @@ import type {
 } from '../../src/gateway/operator.ts'
 import { EvenkeelError } from '../../src/protocol/errors.ts'
 import { defaultLimits } from '../../src/protocol/limits.ts'
+import { channelNameRule, isChannelName } from '../../src/protocol/names.ts'
 
 export function fakeNode(id: string, change: Partial<NodeView> = {}): NodeView {
   return {
@@ -77,7 +79,9 @@ export class FakeOperator implements Operator {
     backpressurePauses: 4,
     publishesFailed: 0,
     slowConsumers: { close: 5, drop: 0, coalesce: 0 },
+    resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0 },
   }
+  readonly detachedSessions = 6
   ready: { ready: boolean; reasons: string[] } = { ready: true, reasons: [] }
   /** How a running operation ends; it does at the second look. */
   operationsEnd: 'done' | 'failed' = 'done'
@@ -173,6 +177,21 @@ export class FakeOperator implements Operator {
   gateways() {
     const at = { state: 'active' as const, internalUrl: 'ws://127.0.0.1:8081', startedAt: this.startedAt }
     return [{ id: this.gatewayId, ...at, self: true }]
+  }
+
+  drainGateway(id: string): Operation {
+    this.calls.push({ method: 'drainGateway', args: [id] })
+    if (id !== this.gatewayId) throw notFound('gateway', id)
+    return this.start('drain-gateway', id, 3)
+  }
+
+  channelMembers(channel: string): number {
+    if (!isChannelName(channel)) throw new EvenkeelError('BAD_REQUEST', channelNameRule)
+    return channel.length
+  }
+
+  async channelHistory(channel: string): Promise<ChannelView['history']> {
+    return channel === 'quiet' ? null : { epoch: 'e1', offset: 42 }
   }
 
   publish(channel: string, data: string) {

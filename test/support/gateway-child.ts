@@ -4,14 +4,16 @@ import path from 'node:path'
 import { onTestFinished } from 'vitest'
 import { AdminClient } from './admin-client.ts'
 import { OperatorEvents } from './operator-events.ts'
-import { kill, orExit, startChild } from './processes.ts'
+import { type Exit, kill, orExit, startChild } from './processes.ts'
 
 export interface GatewayChild {
   readonly wsUrl: string
+  readonly publicPort: number
   readonly linkUrl: string
   readonly internalPort: number
   readonly admin: AdminClient
   readonly events: OperatorEvents
+  readonly exited: Promise<Exit>
   signal(signal: NodeJS.Signals): void
   /** The value of a metric without labels. */
   metric(name: string): Promise<number>
@@ -43,10 +45,12 @@ export async function startGatewayChild(config: Record<string, unknown>): Promis
   onTestFinished(() => events.close())
   return {
     wsUrl: `ws://127.0.0.1:${outside.port}/ws`,
+    publicPort: outside.port,
     linkUrl: `ws://127.0.0.1:${internal.port}`,
     internalPort: internal.port,
     admin,
     events,
+    exited: child.exited,
     signal: (signal) => void child.process.kill(signal),
     async metric(name) {
       const text = await (await fetch(`${internalUrl}/metrics`)).text()

@@ -11,8 +11,10 @@ import {
 import { ConfigError } from '../../src/cli/config-error.ts'
 import { parseConfigText } from '../../src/cli/config-file.ts'
 import { configJsonSchema } from '../../src/cli/config-schema.ts'
+import { listenFailure } from '../../src/cli/listen-failure.ts'
 import { createLogger } from '../../src/cli/logger.ts'
 import { nearest } from '../../src/cli/nearest.ts'
+import { workerConfig } from '../../src/cli/workers/worker-config.ts'
 import { defaultLimits } from '../../src/protocol/limits.ts'
 
 let directory = ''
@@ -44,7 +46,9 @@ describe('layers', () => {
       internal: { host: '127.0.0.1', port: 8081 },
       policy: 'weighted-least-connections',
       slowConsumer: 'close',
+      channels: { history: [] },
       pool: 'default',
+      workers: 1,
       allowedOrigins: 'same-host',
       rebalance: { enabled: true, intervalMs: 10_000, tolerance: 0.03 },
       limits: defaultLimits,
@@ -115,6 +119,7 @@ describe('environment', () => {
         'EVENKEEL_POLICY',
         'EVENKEEL_POOL',
         'EVENKEEL_ALLOWED_ORIGINS',
+        'EVENKEEL_CHANNELS_HISTORY',
         'EVENKEEL_REBALANCE_ENABLED',
         'EVENKEEL_REBALANCE_INTERVAL_MS',
         'EVENKEEL_REBALANCE_MAX_MOVES_PER_ROUND',
@@ -149,6 +154,16 @@ describe('environment', () => {
     expect([config.limits.waitForNodeMs, config.gatewayId]).toEqual([0, '17'])
     expect(config.allowedOrigins).toEqual(['https://a.example', 'http://localhost:3000'])
     expect((await loadConfig({ env: { EVENKEEL_ALLOWED_ORIGINS: '*' } })).config.allowedOrigins).toBe('*')
+  })
+
+  test('rules for channel histories are JSON', async () => {
+    const { config } = await loadConfig({
+      env: { EVENKEEL_CHANNELS_HISTORY: '[{"match": "room:*", "size": 5}, {"match": "news"}]' },
+    })
+    expect(config.channels.history).toEqual([
+      { match: 'room:*', size: 5, ttlMs: 300_000 },
+      { match: 'news', size: 100, ttlMs: 300_000 },
+    ])
   })
 
   test('an unknown variable is a warning that names what was probably meant', async () => {
@@ -192,6 +207,10 @@ describe('environment', () => {
       'EVENKEEL_POLICY: policy: expected one of "weighted-least-connections", "round-robin", "random", got "least"',
     ],
     [
+      { EVENKEEL_CHANNELS_HISTORY: 'room:*' },
+      'EVENKEEL_CHANNELS_HISTORY: channels.history: expected a list of objects with the keys match, size, ttlMs, got "room:*"',
+    ],
+    [
       { EVENKEEL_LIMITS_HOLD_MS: '3000000000' },
       'EVENKEEL_LIMITS_HOLD_MS: limits.holdMs: expected an integer from 1 to 2147483647, got 3000000000',
     ],
@@ -223,6 +242,22 @@ describe('mistakes in a file', () => {
     ['rebalance: {tolerance: .inf}', '1:24: rebalance.tolerance: expected a number from 0 to 1'],
     ['rebalance: {enabled: "yes"}', '1:22: rebalance.enabled: expected true or false, got "yes"'],
     ['log: {level: loud}', '1:14: log.level: expected one of "fatal", "error", "warn"'],
+    [
+      'channels:\n  history:\n    - {match: "room:*", size: 0}',
+      '3:31: channels.history[0].size: expected an integer from 1 to 10000, got 0',
+    ],
+    [
+      'channels: {history: [{match: a, ttlMs: 999}]}',
+      '1:40: channels.history[0].ttlMs: expected an integer from 1000 to 2147483647, got 999',
+    ],
+    [
+      'channels: {history: [{size: 1}]}',
+      '1:22: channels.history[0].match: expected a text of 1 to 255 characters; it is missing',
+    ],
+    [
+      'channels: {history: [{match: a, ttl: 1}]}',
+      '1:33: unknown key "channels.history[0].ttl"; did you mean',
+    ],
     ['allowedOrigins: []', '1:17: allowedOrigins: expected'],
     [
       'allowedOrigins: any',
@@ -290,6 +325,68 @@ describe('mistakes in a file', () => {
     await expect(checkConfigFile(beats)).rejects.toThrow(
       /heartbeatMs < suspectMs < downMs, got 9000, 4000 and 6000/,
     )
+  })
+})
+
+describe('workers', () => {
+  test('more than one need Redis, wherever both are set; a file by itself may leave it to the environment', async () => {
+    const name = await file('workers.yaml', 'workers: 4\n')
+    const message =
+      '4 workers find each other through Redis; set redis (EVENKEEL_REDIS, --redis), or workers to 1'
+    expect((await errorOf({ file: name, env: {} })).message).toBe(`${name}: ${message}`)
+    expect((await errorOf({ env: { EVENKEEL_WORKERS: '4' } })).message).toBe(`EVENKEEL_WORKERS: ${message}`)
+    const env = { EVENKEEL_REDIS: 'redis://127.0.0.1' }
+    expect((await loadConfig({ file: name, env })).config.workers).toBe(4)
+    expect((await checkConfigFile(name)).workers).toBe(4)
+  })
+
+  test.each([
+    ['0', 'workers: expected an integer from 1 to 64, got 0'],
+    ['65', 'workers: expected an integer from 1 to 64, got 65'],
+  ])('%s are none', async (count, message) => {
+    expect((await errorOf({ env: { EVENKEEL_WORKERS: count } })).message).toContain(message)
+  })
+
+  test('their internal ports count up and must be free for them', async () => {
+    const taken = await file('taken.yaml', 'workers: 4\npublic: {port: 8084}\n')
+    await expect(checkConfigFile(taken)).rejects.toThrow(
+      'public.port 8084 is among the internal ports of the workers, 8081 to 8084; choose another one',
+    )
+    const high = await file('high.yaml', 'workers: 4\ninternal: {port: 65533}\n')
+    await expect(checkConfigFile(high)).rejects.toThrow('count up to port 65536; begin at 65532 or below')
+    const any = await file('any.yaml', 'workers: 4\ninternal: {port: 0}\npublic: {port: 0}\n')
+    expect((await checkConfigFile(any)).internal.port).toBe(0)
+  })
+
+  test('each has an id, an internal port and an address of its own, and the public port of all', async () => {
+    const name = await file(
+      'own.yaml',
+      'workers: 2\nredis: redis://r\ngatewayId: gw\ninternalUrl: ws://host:9000\npublic: {port: 0}\n',
+    )
+    const { config } = await loadConfig({ file: name, env: {} })
+    expect([workerConfig(config, 1, 0), workerConfig(config, 2, 4242)]).toMatchObject([
+      { gatewayId: 'gw-1', internal: { port: 8081 }, internalUrl: 'ws://host:9000', public: { port: 0 } },
+      { gatewayId: 'gw-2', internal: { port: 8082 }, internalUrl: 'ws://host:9001/', public: { port: 4242 } },
+    ])
+    const bare = { ...config, internal: { host: '127.0.0.1', port: 0 }, internalUrl: 'wss://gateways' }
+    expect(workerConfig(bare, 3, 0)).toMatchObject({
+      internal: { port: 0 },
+      internalUrl: 'wss://gateways:445/',
+    })
+    expect(workerConfig({ ...bare, internalUrl: 'host' }, 2, 0).internalUrl).toBe('host')
+  })
+
+  test('where the system does not let them share a port, the remedy is said', async () => {
+    const { config } = await loadConfig({ env: {} })
+    const error = Object.assign(new Error('listen ENOTSUP'), {
+      code: 'ENOTSUP',
+      address: '0.0.0.0',
+      port: 80,
+    })
+    expect(listenFailure(error, config)?.message).toBe(
+      'Cannot listen on 0.0.0.0:80: this system does not let workers share a port (SO_REUSEPORT); set workers to 1.',
+    )
+    expect(listenFailure(new Error('other'), config)).toBeNull()
   })
 })
 

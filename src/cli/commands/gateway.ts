@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
-import { parseMilliseconds, parsePort } from '../arguments.ts'
-import { logLevels, policyNames } from '../choices.ts'
+import { integerFrom, parseMilliseconds, parsePort } from '../arguments.ts'
+import { logLevels, policyNames, workersMax } from '../choices.ts'
 
 interface Flags {
   config?: string
@@ -12,6 +12,7 @@ interface Flags {
   rebalanceInterval?: number
   logLevel?: string
   redis?: string
+  workers?: number
 }
 
 export function addGateway(program: Command): void {
@@ -24,6 +25,11 @@ export function addGateway(program: Command): void {
     .option('--internal-port <port>', 'internal port, for nodes and operators (default: 8081)', parsePort)
     .option('--internal-host <address>', 'internal address (default: 127.0.0.1)')
     .option('--redis <url>', 'the Redis that the cluster shares (default: one gateway by itself)')
+    .option(
+      '--workers <n>',
+      'processes that share the public port; more than one need --redis (default: 1)',
+      integerFrom(1, workersMax),
+    )
     .addOption(
       new Option(
         '--policy <name>',
@@ -47,6 +53,7 @@ export function addGateway(program: Command): void {
           '--internal-port': { path: ['internal', 'port'], value: flags.internalPort },
           '--internal-host': { path: ['internal', 'host'], value: flags.internalHost },
           '--redis': { path: ['redis'], value: flags.redis },
+          '--workers': { path: ['workers'], value: flags.workers },
           '--policy': { path: ['policy'], value: flags.policy },
           '--rebalance-interval': { path: ['rebalance', 'intervalMs'], value: flags.rebalanceInterval },
           '--log-level': { path: ['log', 'level'], value: flags.logLevel },

@@ -13,6 +13,8 @@ export async function loadDemoConfig(options: DemoOptions): Promise<LoadedConfig
   const loaded = await loadConfig({
     env: demoEnvironment,
     flags: {
+      // The demo has processes of its own.
+      '--workers': { path: ['workers'], value: 1 },
       '--port': { path: ['public', 'port'], value: options.port },
       '--internal-port': { path: ['internal', 'port'], value: options.internalPort },
       '--policy': { path: ['policy'], value: options.policy },

@@ -54,6 +54,7 @@ function operationNote({
 }: (OperatorEvent & { type: 'operation' })['operation']): Note | null {
   // Single moves come in numbers, and what begins is told by the plan or by the node's state.
   if (kind === 'migrate' || state === 'running') return null
+  if (kind === 'drain-gateway') return { text: `${subject}: gateway drain ${state}`, colour: 'yellow' }
   const pause =
     pauseMs === null ? '' : `, pause p50 ${milliseconds(pauseMs.p50)}, p99 ${milliseconds(pauseMs.p99)}`
   const failures = failed === 0 ? '' : `, ${failed} failed`

@@ -83,7 +83,7 @@ class RedisCluster implements DemoCluster {
     const gateway = await GatewayProcess.start({
       id,
       flags: [
-        ...['--redis', this.redis.url, '--policy', policy],
+        ...['--redis', this.redis.url, '--policy', policy, '--workers', '1'],
         ...['--port', String(ports.public), '--internal-port', String(ports.internal)],
         ...['--rebalance-interval', String(rebalanceIntervalMs)],
       ],
