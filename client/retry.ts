@@ -1,3 +1,4 @@
+import { backoffMs } from '../src/core/backoff.ts'
 import { CloseCode } from '../src/protocol/close-codes.ts'
 
 /** Clients that come for the first time spread over this time. */
@@ -48,6 +49,6 @@ export class Retry {
     if (openMs !== null && openMs >= stableMs) this.#failures = 0
     const failures = this.#failures++
     if (failures === 0) return openMs === null ? this.#random() * firstMs : retryMs
-    return retryMs + this.#random() * Math.min(capMs, baseMs * 2 ** Math.min(failures - 1, 30))
+    return retryMs + backoffMs(failures - 1, this.#random, baseMs, capMs)
   }
 }

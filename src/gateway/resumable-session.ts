@@ -47,7 +47,7 @@ export class ResumableSession extends Session {
 
   /** False when outputs behind `out` are no longer held, or were never made. */
   hasOutputsBehind(out: number): boolean {
-    return out >= this.resumable.acked && out <= this.outputs - this.heldCount
+    return this.resumable.kept.reaches(out)
   }
 
   // The client.
@@ -79,7 +79,6 @@ export class ResumableSession extends Session {
     this.inbox.restore(acked)
     this.state = state
     this.outputs = out
-    this.resumable.acked = out
     this.adopt(node, term)
     this.resumable.greeting = greeting
     greeting.connection.session = this
@@ -197,9 +196,10 @@ export class ResumableSession extends Session {
 
   protected override opened(): void {
     this.keep([...this.channelNames()])
-    for (const { seq, payload, text } of this.resumable.kept.all()) {
-      const flags = text ? RecordFlag.text : 0
-      this.node!.link.putPayload(RecordType.tail, flags, this.number, this.term, seq, payload)
+    const { kept, acked } = this.resumable
+    for (const { seq, data } of kept.behind(acked)) {
+      const flags = data.text ? RecordFlag.text : 0
+      this.node!.link.putPayload(RecordType.tail, flags, this.number, this.term, seq, data.payload)
     }
   }
 
@@ -210,7 +210,10 @@ export class ResumableSession extends Session {
   protected override deliver(seq: number, batch: Buffer, start: number, end: number, text: boolean): void {
     const { connection, host } = this
     if (this.closing !== null) return
-    if (seq > 0) this.resumable.kept.append({ seq, payload: Buffer.from(batch.subarray(start, end)), text })
+    if (seq > 0) {
+      const payload = Buffer.from(batch.subarray(start, end))
+      this.resumable.kept.append(seq, { payload, text }, payload.length)
+    }
     if (connection === null) return
     host.counters.messagesOut++
     if (seq > 0) connection.deliver(batch, start, end, text)
@@ -255,7 +258,8 @@ export class ResumableSession extends Session {
       retryMs: host.nextRetryMs(),
       messageBytes: host.limits.messageBytes,
     })
-    for (const { payload, text } of resumable.kept.all()) connection.deliver(payload, 0, payload.length, text)
+    for (const { data } of resumable.kept.behind(out))
+      connection.deliver(data.payload, 0, data.payload.length, data.text)
     // Whatever a new session is in, its node has just let it join.
     this.rejoinAll(recovered === true ? positions(channels) : () => undefined)
     if (this.inboxIsFull) this.pauseClient()

@@ -40,13 +40,18 @@ export function newToken(): string {
   return randomBytes(32).toString('base64url')
 }
 
+interface KeptPayload {
+  readonly payload: Buffer
+  readonly text: boolean
+}
+
 /** What a gateway keeps of a session so that its client can come back (PROTOCOL.md §1.10, §2.1). */
 export class Resumable {
   /** Hashes: of the present token, then of the one before it while that is still valid. */
   tokens: string[]
-  readonly kept = new KeptOutputs()
+  readonly kept: KeptOutputs<KeptPayload>
   /** The last output that the client has acknowledged. */
-  acked = 0
+  acked: number
   greeting: Greeting | null = null
   /** When the client was lost; null while it is there. */
   detachedAt: number | null = null
@@ -55,8 +60,11 @@ export class Resumable {
   private keptVersion = 0
   private waiting: { version: number; run: () => void }[] = []
 
-  constructor(tokens: string[]) {
+  /** `acked`: the last output that the client had before the session came here. */
+  constructor(tokens: string[], acked = 0) {
     this.tokens = tokens
+    this.acked = acked
+    this.kept = new KeptOutputs(acked)
   }
 
   accepts(tokenHash: string): boolean {

@@ -218,7 +218,7 @@ export class Resumes {
     // A copy that this gateway has of it is one that it lost to another gateway.
     const former = gateway.sessionsById.get(meta.id)
     if (former instanceof ResumableSession) former.taken()
-    const resume = new Resumable([hashToken(token), tokenHash])
+    const resume = new Resumable([hashToken(token), tokenHash], request.out)
     const session = new ResumableSession(
       gateway,
       number,

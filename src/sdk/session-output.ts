@@ -1,6 +1,6 @@
+import { KeptOutputs } from '../core/session/kept-outputs.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { RecordFlag, RecordType, type TakenInfo, writeU32 } from '../protocol/link-records.ts'
-import { KeptOutputs } from './kept-outputs.ts'
 import type { Assignment } from './session-host.ts'
 
 type Data = string | Uint8Array
@@ -32,7 +32,7 @@ export class SessionOutput {
   private committedState: string | null = null
 
   /** Of a resumable session: what its client has not acknowledged. */
-  private kept: KeptOutputs | null = null
+  private kept: KeptOutputs<string | Uint8Array> | null = null
 
   constructor(assignment: Assignment, keeping: boolean, overflowed: () => void) {
     this.assignment = assignment
