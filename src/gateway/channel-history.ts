@@ -171,6 +171,7 @@ export class ChannelHistory {
       if (step.do === 'deliver') for (const message of step.messages) this.deliver(message)
       else {
         this.last = step.last
+        if (!this.recent.endsAt(step.last)) this.recent.clear()
         if (step.do === 'gap') this.tellGap()
         else this.settle(found!)
       }
@@ -181,13 +182,16 @@ export class ChannelHistory {
   private settle(found: Found<StoredMessage>): void {
     const { last } = this
     const run = last === null ? null : upTo(last, found, (position) => this.recent.behind(position))
-    if (run !== null && run.messages.length > this.recent.length) {
-      this.recent.clear()
-      for (const message of run.messages) this.recent.push(ownCopy(message))
-    }
+    if (run !== null) this.keep(run.messages)
     for (const [session, { since }] of this.wishes) {
       if (this.serve(session, since, { found, run })) this.wishes.delete(session)
     }
+  }
+
+  /** Those who come later need not read what was read for others. Both end where members are. */
+  private keep(messages: readonly StoredMessage[]): void {
+    for (let index = messages.length - this.recent.length - 1; index >= 0; index--)
+      if (!this.recent.unshift(ownCopy(messages[index]!))) return
   }
 
   /** Lets a client in if it is known what it has missed. */

@@ -84,26 +84,29 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     nodes,
     async addNode(settings = {}) {
       const id = settings.id ?? `n${nodes.length + 1}`
-      const child = startNode(id, settings, linkUrl, ledgerFile(directory, id), options.tokens?.node)
-      nodes.push(clusterNode(id, child))
-      await orExit(child, new Promise((resolve) => child.process.once('message', resolve)))
-      return nodes.at(-1)!
+      const gateways = { gateway: linkUrl }
+      const { node, ready } = startNode(id, settings, gateways, directory, options.tokens?.node)
+      nodes.push(node)
+      await ready
+      return node
     },
-    handlings: () => [...new Set(nodes.map(({ id }) => id))].flatMap((id) => readLedger(directory, id)),
+    handlings: () => readLedgers(directory, nodes),
     close,
     [Symbol.asyncDispose]: close,
   }
 }
 
-function startNode(
+/** `gateways`: one, or the Redis that names them all. Its ledger is in the directory. */
+export function startNode(
   id: string,
   { weight, maxSessions, delivery, chatty, app = 'test/support/ledger-node.ts' }: NodeSettings,
-  gateway: string,
-  ledger: string,
-  token: string | undefined,
-): Child {
-  const settings = { id, gateway, ledger, weight, 'max-sessions': maxSessions, delivery, chatty }
-  return startChild({
+  gateways: { gateway: string } | { redis: string },
+  directory: string,
+  token?: string,
+): { node: ClusterNode; ready: Promise<void> } {
+  const ledger = ledgerFile(directory, id)
+  const settings = { id, ...gateways, ledger, weight, 'max-sessions': maxSessions, delivery, chatty }
+  const child = startChild({
     name: `node ${id}`,
     script: app,
     args: Object.entries(settings).flatMap(([name, value]) =>
@@ -112,6 +115,8 @@ function startNode(
     env: token === undefined ? {} : { EVENKEEL_NODE_TOKEN: token },
     ipc: true,
   })
+  const ready = new Promise<void>((resolve) => child.process.once('message', () => resolve()))
+  return { node: clusterNode(id, child), ready: orExit(child, ready) }
 }
 
 function clusterNode(id: string, child: Child): ClusterNode {
@@ -132,6 +137,11 @@ function clusterNode(id: string, child: Child): ClusterNode {
 
 function ledgerFile(directory: string, id: string): string {
   return path.join(directory, `${id}.ledger`)
+}
+
+/** What these nodes, living or dead, have handled. */
+export function readLedgers(directory: string, nodes: readonly ClusterNode[]): Handling[] {
+  return [...new Set(nodes.map(({ id }) => id))].flatMap((id) => readLedger(directory, id))
 }
 
 function readLedger(directory: string, id: string): Handling[] {

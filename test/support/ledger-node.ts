@@ -20,7 +20,9 @@ const { values } = parseArgs({
     id: { type: 'string' },
     weight: { type: 'string', default: '1' },
     'max-sessions': { type: 'string' },
+    /** Either one gateway, or the Redis that names them all. */
     gateway: { type: 'string' },
+    redis: { type: 'string' },
     delivery: { type: 'string', default: 'stream' },
     ledger: { type: 'string' },
     /**
@@ -41,13 +43,15 @@ let unwritten = ''
 const node = createNode({
   id: values.id!,
   weight: Number(values.weight),
-  gateways: [values.gateway!],
+  ...(values.redis === undefined ? { gateways: [values.gateway!] } : { redis: values.redis }),
   delivery: values.delivery as Delivery,
   ...(values['max-sessions'] === undefined ? {} : { maxSessions: Number(values['max-sessions']) }),
 })
 
 node.serve<LedgerState>({
   open(session) {
+    // Whoever recovers it cannot know whether this was done before; doing it again changes nothing.
+    for (const channel of channelsOf(session)) session.join(channel)
     if (!chatty) return
     session.state = { ...stateOf(session), opens: stateOf(session).opens + 1 }
     timers.set(
@@ -69,6 +73,11 @@ node.serve<LedgerState>({
     })
   },
 })
+
+/** What the client names in its query: `?channels=a,b`. */
+function channelsOf({ meta }: Session): string[] {
+  return (new URLSearchParams(meta.query).get('channels') ?? '').split(',').filter(Boolean)
+}
 
 function handle(
   session: Session<LedgerState>,

@@ -25,6 +25,11 @@ export class RecentMessages<M extends Weighed> {
     return this.messages.length
   }
 
+  endsAt({ epoch, offset }: Position): boolean {
+    const last = this.messages.at(-1)?.position
+    return last?.epoch === epoch && last.offset === offset
+  }
+
   /** Forgets what came before when the message does not follow it. */
   push(message: M): void {
     const last = this.messages.at(-1)?.position
@@ -34,6 +39,14 @@ export class RecentMessages<M extends Weighed> {
     this.bytes += weight(message)
     while (this.messages.length > this.size || this.bytes > this.bytesMax)
       this.bytes -= weight(this.messages.shift()!)
+  }
+
+  /** Adds what comes before the oldest one. Returns false, and adds nothing, when there is no room. */
+  unshift(message: M): boolean {
+    if (this.messages.length >= this.size || this.bytes + weight(message) > this.bytesMax) return false
+    this.messages.unshift(message)
+    this.bytes += weight(message)
+    return true
   }
 
   /** What follows the position; null when it is not all here. */

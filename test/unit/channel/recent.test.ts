@@ -32,6 +32,22 @@ test('a hole or another epoch makes it forget what came before', () => {
   expect(recent.behind({ epoch: 'b', offset: 0 })).toHaveLength(1)
 })
 
+test('older ones are added while there is room', () => {
+  const recent = new RecentMessages(4, 3_000)
+  expect(recent.endsAt({ epoch: 'a', offset: 9 })).toBe(false)
+  recent.push(message('a', 9))
+  expect(recent.endsAt({ epoch: 'a', offset: 9 })).toBe(true)
+  expect(recent.endsAt({ epoch: 'b', offset: 9 })).toBe(false)
+  expect(recent.unshift(message('a', 8, 100))).toBe(true)
+  expect(recent.unshift(message('a', 7, 2_000))).toBe(false)
+  expect(recent.unshift(message('a', 7))).toBe(true)
+  expect(recent.unshift(message('a', 6))).toBe(true)
+  expect(recent.unshift(message('a', 5))).toBe(false)
+  expect(recent.behind({ epoch: 'a', offset: 5 })?.map(({ position }) => position.offset)).toEqual([
+    6, 7, 8, 9,
+  ])
+})
+
 test('it stays within both bounds', () => {
   const sizes = fc.array(fc.nat(3_000), { maxLength: 60 })
   fc.assert(
