@@ -79,6 +79,8 @@ export class ResumableSession extends Session {
     this.inbox.restore(acked)
     this.state = state
     this.outputs = out
+    // What the node keeps since TAKE counts as the first version: a move may come before there is another one.
+    this.resumable.version = 1
     this.adopt(node, term)
     this.resumable.greeting = greeting
     greeting.connection.session = this

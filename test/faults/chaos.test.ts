@@ -45,6 +45,7 @@ test(
       rooms: noRoomFaults,
     })
     expect(nodes).toMatchObject({ unmarked: 0, disordered: 0, overlapping: 0, notes: [] })
+    expect(report.violations).toEqual([])
     expect(report.sessions).toBe(60)
     expect(report.shares.filter((share) => !isFair(share))).toEqual([])
     expect(Object.keys(report.faults).toSorted()).toEqual([...faultKinds].toSorted())

@@ -31,6 +31,7 @@ test('600 clients, 50 channels, 3 gateways, 4 nodes and Redis, 2 minutes of faul
   const { clients, nodes, faults } = report
   expect(clients).toMatchObject({ ...nothingWrong, open: 600, committed: clients.sent, rooms: noRoomFaults })
   expect(nodes).toMatchObject({ unmarked: 0, disordered: 0, overlapping: 0, notes: [] })
+  expect(report.violations).toEqual([])
   expect(report.sessions).toBe(600)
   expect(report.shares.filter((share) => !isFair(share))).toEqual([])
   expect(Object.keys(faults).toSorted()).toEqual([...faultKinds].toSorted())

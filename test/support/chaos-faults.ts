@@ -30,6 +30,8 @@ const drainMs = 30_000
 /** What machines, deploys and operators do to a cluster. Each fault ends when its own work is done; recovery is another matter. */
 export class ChaosFaults {
   readonly done: Record<string, number> = {}
+  /** Ids of gateways and nodes that were ended. */
+  private readonly ended = new Set<string>()
   /** When Redis lost its data, on the machine's clock. */
   readonly lossesAt: number[] = []
   private readonly cluster: ResumableCluster
@@ -65,6 +67,13 @@ export class ChaosFaults {
     })
   }
 
+  /** Gateways and nodes that have ended by themselves, with their last words. */
+  crashed(): string[] {
+    const { gateways, nodes } = this.cluster
+    const crashed = [...gateways, ...nodes].filter(({ id, running }) => !running && !this.ended.has(id))
+    return crashed.map((process) => `${process.id}:\n${process.log()}`)
+  }
+
   async perform(kind: FaultKind): Promise<void> {
     await this.acts[kind]()
     this.done[kind] = (this.done[kind] ?? 0) + 1
@@ -74,7 +83,7 @@ export class ChaosFaults {
     const gateway = await this.pickGateway()
     // A balancer sees that a gateway leaves, or it does not.
     if (signal === 'SIGTERM' && this.random.chance(0.5)) await this.cluster.shun(gateway)
-    await ended(gateway, signal)
+    await this.end(gateway, signal)
   }
 
   /** Mostly the one with the most clients: those that were started late have none. */
@@ -86,7 +95,7 @@ export class ChaosFaults {
   }
 
   private async endNode(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
-    await ended(this.random.pick(this.cluster.runningNodes), signal)
+    await this.end(this.random.pick(this.cluster.runningNodes), signal)
   }
 
   /** By an operator, at any gateway; then the node goes on, or ends. */
@@ -102,7 +111,7 @@ export class ChaosFaults {
       if (performance.now() > until) throw new Error(`drain of ${node.id} is not done after ${drainMs} ms`)
     }
     if (random.chance(0.5)) await admin.activate(node.id)
-    else await ended(node, 'SIGTERM')
+    else await this.end(node, 'SIGTERM')
   }
 
   private async startNode(): Promise<void> {
@@ -116,10 +125,11 @@ export class ChaosFaults {
     await pause(this.random.int(0, redisAwayMsMost))
     await redis.restart()
   }
-}
 
-async function ended(process: ClusterNode | ClusterGateway, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
-  const exit = await process.kill(signal)
-  if (signal === 'SIGTERM' && exit.code !== 0)
-    throw new Error(`${process.id} ended with ${JSON.stringify(exit)}:\n${process.log()}`)
+  private async end(process: ClusterNode | ClusterGateway, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    this.ended.add(process.id)
+    const exit = await process.kill(signal)
+    if (signal === 'SIGTERM' && exit.code !== 0)
+      throw new Error(`${process.id} ended with ${JSON.stringify(exit)}:\n${process.log()}`)
+  }
 }

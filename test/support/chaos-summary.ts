@@ -17,7 +17,7 @@ export function chaosSummary(report: ChaosReport): string {
     `pauses    ${times(report.pauseMs)} (hand-overs)`,
     `ends      ${counts(clients.disconnects)}`,
     `shares    ${shares.map(({ node, sessions, fair }) => `${node} ${sessions} of ${fair.toFixed(1)}`).join(', ')}; ${report.sessions} sessions`,
-    ...[...clients.notes, ...nodes.notes].map((note) => `note      ${note}`),
+    ...[...clients.notes, ...nodes.notes, ...report.violations].map((note) => `note      ${note}`),
   ].join('\n')
 }
 

@@ -45,6 +45,8 @@ export interface ChaosReport {
   faults: Record<string, number>
   clients: ResumableVerdict
   nodes: HandlingVerdict
+  /** Why links were closed that somebody took for faulty. */
+  violations: string[]
   /** Messages published, and those of which nobody knows whether they went out. */
   published: { sent: number; uncertain: number }
   shares: Share[]
@@ -98,6 +100,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     faults: faults.done,
     clients: await crowds.verdict({ published, lossesAt: faults.lossesAt }),
     nodes: judgeHandlings(cluster.handlings()),
+    violations: violations(cluster),
     published: { sent: publisher.count, uncertain: publisher.failures },
     shares,
     sessions: (await cluster.sessions()).length,
@@ -165,6 +168,8 @@ async function keepFaulting(
       const sessions = (await cluster.sessions()).filter(({ uncommitted }) => uncommitted > 0)
       throw new Error(`not recovered from: ${before}${kind}\n${JSON.stringify(sessions)}\n${cause}`)
     }
+    const crashed = faults.crashed()
+    if (crashed.length > 0) throw new Error(`crashed after ${kind}: ${crashed.join('\n')}`)
     recoveries.push({ fault: kind, tookMs: doneAt - begunAt, recoveredMs: performance.now() - doneAt })
     await pause(random.int(calmMs.least, calmMs.most))
   }
@@ -187,6 +192,12 @@ async function balanced(cluster: ResumableCluster): Promise<Share[]> {
     const shares = await cluster.shares()
     if (shares.every(isFair) || performance.now() > until) return shares
   }
+}
+
+/** Nobody in here breaks the protocol of links. */
+function violations(cluster: ResumableCluster): string[] {
+  const downs = cluster.gateways.flatMap(({ events }) => events.of('node-down'))
+  return downs.map(({ node, reason }) => `${node}: ${reason}`).filter((text) => text.includes(': 44'))
 }
 
 function pauses(cluster: ResumableCluster): number[] {
