@@ -120,12 +120,14 @@ export class Link {
   }
 
   putU32(type: number, flags: number, session: number, term: number, value: number): void {
-    writeU32(this.slab, this.begin(4, type, flags, session, term), value)
+    const at = this.begin(4, type, flags, session, term)
+    writeU32(this.slab, at, value)
   }
 
   putJson(type: number, session: number, term: number, value: unknown): void {
     const body = Buffer.from(JSON.stringify(value))
-    body.copy(this.slab, this.begin(body.length, type, 0, session, term))
+    const at = this.begin(body.length, type, 0, session, term)
+    body.copy(this.slab, at)
   }
 
   /** A record with one number and a payload. */
@@ -191,7 +193,8 @@ export class Link {
   /** A record whose body is a channel's name. */
   putName(type: number, session: number, term: number, name: string): void {
     const body = Buffer.from(name)
-    this.slab.set(body, this.begin(body.length, type, 0, session, term))
+    const at = this.begin(body.length, type, 0, session, term)
+    this.slab.set(body, at)
   }
 
   putClose(session: number, term: number, code: number, reason: string): void {
@@ -202,7 +205,7 @@ export class Link {
     text.copy(this.slab, at + 2)
   }
 
-  /** Reserves a record and returns where its body begins. */
+  /** Reserves a record and returns where its body begins in `this.slab`, which may be another one afterwards. */
   private begin(bodyBytes: number, type: number, flags: number, session: number, term: number): number {
     const bytes = recordHeaderBytes + bodyBytes
     if (this.used > earlyFlushBytes || this.used + bytes > this.slab.length) this.flushSlab()
