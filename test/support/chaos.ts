@@ -176,14 +176,20 @@ async function keepFaulting(
   return { recoverMs: timesOf(recoverMs), recoveries }
 }
 
-/** One that is still wanted, now and then; where none of these is possible, something that makes one so. */
+/** One that is still wanted, now and then; without time left, these alone, or what makes one of them possible. */
 function nextFault(possible: FaultKind[], wanted: FaultKind[], random: Random, timeLeft: boolean): FaultKind {
   const due = possible.filter((kind) => wanted.includes(kind))
   const others = possible.filter((kind) => kind !== 'Redis restarted')
-  const kind = due.length > 0 && (!timeLeft || random.chance(0.5)) ? random.pick(due) : random.pick(others)
+  const enabling = others.filter((kind) => wanted.some((one) => subjectOf(one) === subjectOf(kind)))
+  const choice = timeLeft ? (random.chance(0.5) ? due : others) : due.length > 0 ? due : enabling
+  const kind = random.pick(choice.length > 0 ? choice : others)
   const at = wanted.indexOf(kind)
   if (at >= 0) wanted.splice(at, 1)
   return kind
+}
+
+function subjectOf(kind: FaultKind): string {
+  return kind.split(' ')[0]!
 }
 
 /** Waits until every active node has its share, or gives up: then the shares are as they are. */

@@ -8,7 +8,7 @@ import type { Random } from './random.ts'
 import { RoomBook } from './resumable-room.ts'
 
 const lazyChance = 0.1
-const lazyMsMost = 1_000
+const lazyMsMost = 600
 
 /** A time on the machine's monotonic clock, which all processes share, in microseconds. */
 export function machineTime(): number {
