@@ -47,7 +47,7 @@ export class Reconnector implements ConnectionHandlers {
   /** Goes on over a new connection. */
   move(reason: string): void {
     this.#connection!.close(abandonedCode, reason)
-    this.#again({ code: abandonedCode, reason }, 0)
+    this.#again({ code: abandonedCode, reason }, null)
   }
 
   /** Ends it for good, without `over`. */
@@ -84,7 +84,7 @@ export class Reconnector implements ConnectionHandlers {
     this.#handlers.over(event)
   }
 
-  #again(event: CloseEvent, retryMs: number): void {
+  #again(event: CloseEvent, retryMs: number | null): void {
     this.#connection = null
     const now = this.#clock.now()
     const openMs = this.#openedAt === null ? null : now - this.#openedAt

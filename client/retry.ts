@@ -28,16 +28,21 @@ export function isFinalCode(code: number): boolean {
 export interface EndedConnection {
   /** From its welcome to its end; null: it was never welcomed. */
   openMs: number | null
-  /** What it asked for before the next attempt. */
-  retryMs: number
+  /** What it asked for before the next attempt; null: to come back at once, by another one. */
+  retryMs: number | null
 }
 
+/** For clients that one leaving gateway sends to the next: each welcomes them first. */
+const askedBaseMs = 100
+const askedCapMs = 1_000
+
 /**
- * When to try again: after what the lost connection asked for; then, while connections fail or do not last for 10 s,
+ * When to try again: at once when the gateway asked for it, with a short back-off when one gateway after the other does; else after what the lost connection asked for; then, while connections fail or do not last for 10 s,
  * exponential back-off with full jitter on top, from 500 ms to 30 s.
  */
 export class Retry {
   #failures = 0
+  #asked = 0
   readonly #random: () => number
 
   constructor(random: () => number) {
@@ -46,7 +51,14 @@ export class Retry {
 
   /** Milliseconds to wait. */
   after({ openMs, retryMs }: EndedConnection): number {
-    if (openMs !== null && openMs >= stableMs) this.#failures = 0
+    if (openMs !== null && openMs >= stableMs) {
+      this.#failures = 0
+      this.#asked = 0
+    }
+    if (retryMs === null) {
+      const asked = this.#asked++
+      return asked === 0 ? 0 : backoffMs(asked - 1, this.#random, askedBaseMs, askedCapMs)
+    }
     const failures = this.#failures++
     if (failures === 0) return openMs === null ? this.#random() * firstMs : retryMs
     return retryMs + backoffMs(failures - 1, this.#random, baseMs, capMs)

@@ -37,7 +37,7 @@ const conflictRetryMs = 1_000
 /** Between samples of the event loop's lag; a finer one costs CPU even when nothing happens. */
 const lagResolutionMs = 100
 /** After a session came or went. */
-const reportDelayMs = 200
+const reportDelayMs = 50
 
 interface GatewayLink {
   readonly link: Link

@@ -71,3 +71,10 @@ test('full jitter: the random number alone decides, below the bound', () => {
   })
   fc.assert(property, { seed, numRuns: 200 })
 })
+
+test('gateways that leave one after the other: at once, then up to 1 s, and no failure', () => {
+  const retry = new Retry(() => 1)
+  const asked = { openMs: 10, retryMs: null }
+  expect(Array.from({ length: 7 }, () => retry.after(asked))).toEqual([0, 100, 200, 400, 800, 1_000, 1_000])
+  expect(retry.after({ openMs: 10, retryMs: 1_234 })).toBe(1_234)
+})

@@ -254,7 +254,7 @@ describe('coming back', () => {
       clock.advance(waits.at(-1)!)
       socket().welcome()
     }
-    expect(waits).toEqual([0, 250, 500])
+    expect(waits).toEqual([0, 50, 100])
   })
 
   test('a connection without a welcome is given up after 10 s, and what it says later is not heard', () => {
