@@ -61,6 +61,10 @@ export class NodeEntry implements Candidate {
     return this.hello.maxSessions
   }
 
+  get keepsSessions(): boolean {
+    return this.hello.migrate === 'drain'
+  }
+
   get healthy(): boolean {
     return this.health === 'healthy' && !this.refusing
   }

@@ -38,7 +38,9 @@ export class RebalanceRound implements MoveSource {
     for (;;) {
       const move = this.left[0]
       if (move === undefined) return null
-      const canMove = move.count > 0 && move.from.active && move.to.active && move.to.healthy
+      // A plan of another gateway may come from a version that does not know of nodes that keep their sessions.
+      const gives = move.from.active && !move.from.keepsSessions
+      const canMove = move.count > 0 && gives && move.to.active && move.to.healthy
       const session = canMove ? movable(move.from) : null
       if (session === null) {
         this.left.shift()

@@ -229,7 +229,14 @@ export interface Hello {
   host: string
   pid: number
   version: string
+  /** Whether balance is a reason to move the node's sessions. Absent: `always`. */
+  migrate?: MigratePolicy
 }
+
+const migratePolicies = ['always', 'drain'] as const
+
+/** `always`: sessions move for balance too. `drain`: only when the node is drained, or an operator moves one. */
+export type MigratePolicy = (typeof migratePolicies)[number]
 
 export interface Welcome {
   protocol: number
@@ -336,7 +343,7 @@ const maxWeight = 1_000_000
 /** Throws RECORD_INVALID naming the field and the allowed values. */
 export function parseHello(body: Buffer): Hello {
   const value = parseJsonObject(body, 'HELLO')
-  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version } = value
+  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version, migrate } = value
   if (typeof protocol !== 'number') throw invalid('HELLO.protocol must be a number')
   if (!isName(id)) throw invalid('HELLO.id must be 1 to 64 of A-Z a-z 0-9 . _ : -')
   if (!isName(instance) || instance.length < 8)
@@ -350,7 +357,10 @@ export function parseHello(body: Buffer): Hello {
   if (!isCount(pid, 0)) throw invalid('HELLO.pid must be a whole number')
   if (typeof version !== 'string' || version.length > 64)
     throw invalid('HELLO.version must be a string of at most 64 characters')
-  return { protocol, id, instance, pool, weight, maxSessions, host, pid, version }
+  if (migrate !== undefined && !isMigratePolicy(migrate))
+    throw invalid(`HELLO.migrate must be one of ${migratePolicies.join(', ')}`)
+  const always = { protocol, id, instance, pool, weight, maxSessions, host, pid, version }
+  return migrate === undefined ? always : { ...always, migrate }
 }
 
 export function parseReport(body: Buffer): Report {
@@ -450,6 +460,10 @@ export function parseTakenInfo(body: Buffer): TakenInfo {
 
 function isChannelList(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((name) => typeof name === 'string' && isChannelName(name))
+}
+
+export function isMigratePolicy(value: unknown): value is MigratePolicy {
+  return migratePolicies.includes(value as MigratePolicy)
 }
 
 export function isWeight(value: unknown): value is number {

@@ -10,6 +10,7 @@ export type {
   Json,
   Logger,
   MessageContext,
+  MigratePolicy,
   NodeOptions,
   Session,
   SessionHandlers,

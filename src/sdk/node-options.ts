@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../protocol/errors.ts'
-import { isWeight } from '../protocol/link-records.ts'
+import { isMigratePolicy, isWeight } from '../protocol/link-records.ts'
 import type { NodeOptions } from './types.ts'
 
 /** Throws BAD_REQUEST naming the option and its allowed values. */
@@ -22,6 +22,8 @@ export function checkOptions(options: NodeOptions): void {
   if (options.delivery !== undefined && options.delivery !== 'stream' && options.delivery !== 'atomic') {
     fail("delivery must be 'stream' or 'atomic'")
   }
+  if (options.migrate !== undefined && !isMigratePolicy(options.migrate))
+    fail("migrate must be 'always' or 'drain'")
   const { gateways = [], redis } = options
   if (redis === undefined && (!Array.isArray(gateways) || gateways.length === 0)) {
     fail(

@@ -92,6 +92,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       weight: 1,
       gateways: [],
       delivery: 'stream',
+      migrate: 'always',
       version: '',
       drainOnSigterm: true,
       logger: console,
@@ -266,7 +267,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   }
 
   private hello(): Hello {
-    const { pool, weight, maxSessions, version } = this.options
+    const { pool, weight, maxSessions, version, migrate } = this.options
     return {
       protocol: linkProtocolVersion,
       id: this.id,
@@ -277,6 +278,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       host: hostname(),
       pid: process.pid,
       version,
+      migrate,
     }
   }
 

@@ -1,6 +1,6 @@
-import type { SessionMeta } from '../protocol/link-records.ts'
+import type { MigratePolicy, SessionMeta } from '../protocol/link-records.ts'
 
-export type { SessionMeta }
+export type { MigratePolicy, SessionMeta }
 
 /** JSON value; at most 64 KiB as text. */
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json }
@@ -29,6 +29,11 @@ export interface NodeOptions {
   token?: string
   /** Default `stream`. */
   delivery?: Delivery
+  /**
+   * `always` (default): sessions move whenever that makes the pool more even. `drain`: only when the node is drained, or an
+   * operator moves one; new sessions still go where there are fewest.
+   */
+  migrate?: MigratePolicy
   /** The application's version, shown to operators. Default ''. */
   version?: string
   /** Drain and exit on SIGTERM. Default true. */

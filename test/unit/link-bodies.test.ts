@@ -74,6 +74,8 @@ describe('HELLO', () => {
     { maxSessions: 1 },
     { protocol: 2 },
     { host: '', pid: 0, version: 'v'.repeat(64) },
+    { migrate: 'always' },
+    { migrate: 'drain' },
   ])('%j is good', (change) => {
     const value = { ...hello, ...change }
     expect(parseHello(json({ ...value, unknown: true }))).toEqual(value)
@@ -110,6 +112,8 @@ describe('HELLO', () => {
     ['pid', '42', 'HELLO.pid must be a whole number'],
     ['version', null, 'HELLO.version must be a string of at most 64 characters'],
     ['version', 'v'.repeat(65), 'HELLO.version must be a string of at most 64 characters'],
+    ['migrate', 'never', 'HELLO.migrate must be one of always, drain'],
+    ['migrate', null, 'HELLO.migrate must be one of always, drain'],
   ])('%s = %j is refused', (field, value, message) => {
     expectInvalid(parseHello, json({ ...hello, [field]: value }), message)
   })

@@ -12,6 +12,8 @@ export interface Candidate {
   healthy: boolean
   /** Neither draining, drained nor down. */
   active: boolean
+  /** Its sessions leave when it is drained, not for the sake of balance. Absent: they may. */
+  keepsSessions?: boolean
 }
 
 /** Sessions that the node has or is about to have. */

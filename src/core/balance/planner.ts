@@ -53,7 +53,7 @@ interface Side {
  * The fewest moves that bring every node of one pool within tolerance of its fair share, that is
  * `|load − fair| ≤ max(1, tolerance · fair)` and not above `maxSessions`.
  *
- * Only active, healthy nodes with a weight give or take. Among equally few moves the most even result is planned.
+ * Only active, healthy nodes with a weight give or take, and those that keep their sessions only take. Among equally few moves the most even result is planned.
  * The result of a plan needs no moves. Pending sessions are load but stay where they are, so while many are pending
  * a plan may fall short of the tolerance; a session that is migrating must be counted on one node only.
  */
@@ -78,7 +78,8 @@ export function planRebalance(nodes: readonly Candidate[], options: PlanOptions 
 /**
  * Fair share of every active, healthy node with a weight, by id, in sessions (not whole): the pool's load by weight,
  * where a node takes no more than its `maxSessions` and the others share the rest. When even all capacities are less
- * than the load, every share is the node's capacity.
+ * than the load, every share is the node's capacity. What a node that keeps its sessions has too many of is its share:
+ * nobody else will get it.
  */
 export function fairShares(nodes: readonly Candidate[]): Map<string, number> {
   return new Map(computeShares(nodes).map((share) => [share.node.id, share.fair]))
@@ -100,6 +101,24 @@ function computeShares(nodes: readonly Candidate[]): Share[] {
       node.maxSessions === null ? Number.POSITIVE_INFINITY : Math.max(0, Math.floor(node.maxSessions)),
     fair: 0,
   }))
+  const kept: Share[] = []
+  let rest: Share[] = shares
+  // Each one that keeps too many lowers what is left for the others, so more may turn out to have too many; never fewer.
+  for (;;) {
+    divide(rest)
+    // Less than one session too many is a share rounded up, which a plan itself may have made.
+    const over = rest.filter(
+      ({ node, load, fair }) => node.keepsSessions === true && load - fair >= 1 - epsilon,
+    )
+    if (over.length === 0) return [...rest, ...kept]
+    for (const share of over) share.fair = share.load
+    kept.push(...over)
+    rest = rest.filter((share) => !over.includes(share))
+  }
+}
+
+/** Divides what the nodes have among them by weight, up to their capacities. */
+function divide(shares: Share[]): void {
   // The nodes that fill up first come first: from the first that does not fill up on, none does.
   shares.sort((a, b) => compare(a.capacity / a.node.weight, b.capacity / b.node.weight))
 
@@ -116,17 +135,17 @@ function computeShares(nodes: readonly Candidate[]): Share[] {
     rest -= share.capacity
     weight = weightFrom[i + 1]!
   })
-  return shares
 }
 
 function giverOf({ node, load, capacity, fair }: Share, tolerance: number): Side {
   const upper = Math.min(Math.floor(fair + slack(fair, tolerance)), capacity)
+  const movable = node.keepsSessions === true ? 0 : node.sessions
   return {
     id: node.id,
     gap: load - fair,
     scale: Math.max(fair, 1),
-    must: clamp(load - upper, 0, node.sessions),
-    may: clamp(load - Math.floor(fair + epsilon), 0, node.sessions),
+    must: clamp(load - upper, 0, movable),
+    may: clamp(load - Math.floor(fair + epsilon), 0, movable),
     count: 0,
   }
 }

@@ -20,6 +20,8 @@ import {
   tolerance,
 } from './clusters.ts'
 
+const keeper = (id: string, sessions: number) => node(id, sessions, { keepsSessions: true })
+
 /** Together the properties below see more than 10,000 clusters. */
 const runs = { numRuns: 1_500 }
 
@@ -55,6 +57,21 @@ describe('fair shares', () => {
       { a: 4, b: 4 },
     ],
     ['an empty pool', [], {}],
+    [
+      'what a node keeps beyond its share is its share, the others divide the rest',
+      [node('a', 90, { keepsSessions: true }), node('b', 10), node('c', 0, { weight: 4 })],
+      { a: 90, b: 2, c: 8 },
+    ],
+    [
+      'keeping may leave the next one with too many',
+      [node('a', 60, { keepsSessions: true }), node('b', 30, { keepsSessions: true }), node('c', 0)],
+      { a: 60, b: 30, c: 0 },
+    ],
+    [
+      'a node that keeps its sessions and has room has its share',
+      [node('a', 0, { keepsSessions: true }), node('b', 60), node('c', 30)],
+      { a: 30, b: 30, c: 30 },
+    ],
   ])('%s', (_, nodes, expected) => {
     expect(Object.fromEntries(fairShares(nodes))).toEqual(expected)
   })
@@ -139,6 +156,14 @@ describe('plans', () => {
       [['a', 'c', 30]],
     ],
     ['a bound of none', [node('a', 200), node('b', 0)], { maxMoves: 0 }, []],
+    ['nodes that keep their sessions', [keeper('a', 90), keeper('b', 0), keeper('c', 3)], {}, []],
+    ['a node that keeps its sessions gets some', [keeper('a', 0), node('b', 90)], {}, [['b', 'a', 44]]],
+    [
+      'beside a node that keeps too many, the others become even',
+      [keeper('a', 900), node('b', 20), node('c', 0)],
+      {},
+      [['b', 'c', 9]],
+    ],
     ['one node', [node('a', 10)], {}, []],
     ['no node', [], {}, []],
   ])('%s', (_, nodes, options, expected) => {
@@ -299,6 +324,41 @@ describe('every plan', () => {
         const rest = planRebalance(apply(nodes, first), { tolerance })
         expect(first.total).toBe(Math.min(whole.total, maxMoves))
         expect(first.total + rest.total).toBe(whole.total)
+      }),
+      runs,
+    )
+  })
+})
+
+describe('nodes that keep their sessions', () => {
+  /** Some of the nodes, at random, keep theirs. */
+  const mixed = fc
+    .tuple(busy, fc.array(fc.boolean(), { minLength: 30, maxLength: 30 }))
+    .map(([nodes, keeps]) => nodes.map((one, i) => ({ ...one, keepsSessions: keeps[i]! })))
+
+  it('give none, and leave nothing to plan and nobody less even', () => {
+    fc.assert(
+      fc.property(mixed, tolerance, fc.boolean(), (nodes, tolerance, inFlight) => {
+        const plan = planRebalance(nodes, { tolerance })
+        const keeping = new Set(nodes.filter((one) => one.keepsSessions).map(({ id }) => id))
+        for (const { from } of plan.moves) expect(keeping).not.toContain(from)
+        expect(plan.imbalanceAfter).toBeLessThanOrEqual(plan.imbalanceBefore)
+        expect(planRebalance(apply(nodes, plan, inFlight), { tolerance }).moves).toEqual([])
+      }),
+      runs,
+    )
+  })
+
+  it('and have too many are no part of the plan for the others', () => {
+    fc.assert(
+      fc.property(busy, tolerance, fc.integer({ min: 1, max: 5 }), (nodes, tolerance, weight) => {
+        const lots = 10_000_000
+        // Otherwise it is the only one that has room.
+        const taking = nodes.filter(takesPart)
+        fc.pre(sum(taking.map(load)) + 2 <= sum(taking.map(capacity)))
+        const full = node('full', lots, { keepsSessions: true, weight: weight / 100 })
+        const plan = planRebalance([...nodes, full], { tolerance })
+        expect(plan.moves).toEqual(planRebalance(nodes, { tolerance }).moves)
       }),
       runs,
     )
