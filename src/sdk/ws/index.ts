@@ -1,0 +1,5 @@
+export { type ErrorCode, EvenkeelError } from '../../protocol/errors.ts'
+export type { EvenkeelNode } from '../node.ts'
+export type { Json } from '../types.ts'
+export { type AttachOptions, attachWebSocketServer, type WebSocketServerLike } from './attach.ts'
+export type { RequestSession, SessionRequest, VerifyClient } from './attachment.ts'
