@@ -105,10 +105,15 @@ export class Attachment implements SocketHost {
 
   private open(session: Session<Saved>): void | Promise<void> {
     const request = handshakeRequest(session.meta, new HandshakeSocket(session.meta.address))
-    const verified = session.state?.verified === true || this.verify(request)
-    if (verified === true) this.connect(session, request)
-    else if (verified === false) turnAway(session)
-    else return verified.then((passed) => (passed ? this.connect(session, request) : turnAway(session)))
+    // Applications put on the request what they learn here, so the next node asks too. But whoever has passed once has passed:
+    // what a client has shown may have expired since.
+    const decide = (passed: boolean) => {
+      if (passed || session.state?.verified === true) this.connect(session, request)
+      else session.close(CloseCode.policy, 'not verified')
+    }
+    const verified = this.verify(request)
+    if (typeof verified === 'boolean') decide(verified)
+    else return verified.then(decide)
   }
 
   private verify(req: IncomingMessage): boolean | Promise<boolean> {
@@ -123,7 +128,6 @@ export class Attachment implements SocketHost {
   private connect(session: Session<Saved>, request: IncomingMessage): void {
     if (!session.open) return
     const { wss, verifyClient } = this.options
-    // Where the next node continues, nobody has to show again what may have expired.
     if (verifyClient !== null && session.state?.verified !== true)
       session.state = { ...session.state, verified: true }
     const { subprotocol } = session.meta
@@ -174,10 +178,6 @@ export class Attachment implements SocketHost {
     wss.clients?.delete(attached.socket)
     finishClosing(wss)
   }
-}
-
-function turnAway(session: Session<Saved>): void {
-  session.close(CloseCode.policy, 'not verified')
 }
 
 function setState(session: Session<Saved>, state: Json | undefined): void {
