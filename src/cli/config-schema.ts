@@ -75,6 +75,37 @@ export const configSchema = z.strictObject({
     .enum(policyNames)
     .default('weighted-least-connections')
     .describe('How a new session finds its node.'),
+  persistence: z
+    .strictObject({
+      by: z
+        .enum(['none', 'cookie', 'header', 'ip'])
+        .default('none')
+        .describe('How a client that returns is told, so that it gets the node that it had.'),
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/)
+        .default('evenkeel-node')
+        .describe('Name of the cookie or the header.'),
+      ttlMs: z
+        .int()
+        .min(1_000)
+        .max(timerMsMax)
+        .default(3_600_000)
+        .describe('A client that returns later is as a new one.'),
+      maxOverShare: z
+        .number()
+        .min(0)
+        .max(1_000)
+        .default(0.25)
+        .describe('A node that is farther above its fair share, relative to it, gets no returning clients.'),
+      secretFile: text
+        .exactOptional()
+        .describe(
+          'File with the secret that signs cookies and headers, the same at all gateways. Default: made of the node token.',
+        ),
+    })
+    .prefault({})
+    .describe('Whether a client that returns gets the node that it had.'),
   pool: text.default('default').describe('The pool that /ws and /sse use.'),
   allowedOrigins: z
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
@@ -136,6 +167,8 @@ export interface GatewayTokens {
   readonly nodeToken: string | null
   /** null: operators are not asked for a token. */
   readonly adminToken: string | null
+  /** What signs the persistence of sessions. Absent: the node token; without one too, each gateway makes its own. */
+  readonly persistenceSecret?: string
 }
 
 /** JSON Schema (draft 7) of the configuration file, for editors. */

@@ -59,6 +59,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const tokens = {
     nodeToken: await readToken('EVENKEEL_NODE_TOKEN', sources.env, nodeTokenFile),
     adminToken: await readToken('EVENKEEL_ADMIN_TOKEN', sources.env, adminTokenFile),
+    ...(await readPersistenceSecret(config.persistence.secretFile)),
   }
   return { config: deepFreeze(config), tokens: Object.freeze(tokens), warnings: environment.warnings }
 }
@@ -135,6 +136,9 @@ function resolveTokenFiles(raw: RawConfig, directory: string): void {
     const name = raw[key]
     if (typeof name === 'string') raw[key] = path.resolve(directory, name)
   }
+  const { persistence } = raw as { persistence?: { secretFile?: unknown } | null }
+  if (typeof persistence?.secretFile === 'string')
+    persistence.secretFile = path.resolve(directory, persistence.secretFile)
 }
 
 async function readToken(
@@ -146,6 +150,13 @@ async function readToken(
   if (given) return assertToken(given, variable)
   if (file === undefined) return null
   return assertToken((await readText(file, tokenBytesMax)).trim(), file)
+}
+
+async function readPersistenceSecret(
+  file: string | undefined,
+): Promise<Pick<GatewayTokens, 'persistenceSecret'>> {
+  if (file === undefined) return {}
+  return { persistenceSecret: assertToken((await readText(file, tokenBytesMax)).trim(), file) }
 }
 
 function assertToken(token: string, source: string): string {

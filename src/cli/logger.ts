@@ -10,6 +10,7 @@ const secretKeys = [
   'token',
   'nodeToken',
   'adminToken',
+  'persistenceSecret',
   'sessionToken',
 ]
 

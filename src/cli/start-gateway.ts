@@ -10,6 +10,7 @@ import { createMetrics } from '../admin/metrics.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
+import { Persistence } from '../edge/persistence.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { GatewayDrain } from '../gateway/gateway-drain.ts'
@@ -47,6 +48,7 @@ export async function startGateway(
     id,
     limits: { ...defaultLimits, ...config.limits },
     policy: config.policy,
+    maxOverShare: config.persistence.maxOverShare,
     cluster,
     slowConsumer: config.slowConsumer,
     history: config.channels.history,
@@ -68,6 +70,7 @@ export async function startGateway(
     gateway,
     pool: config.pool,
     allowedOrigins: config.allowedOrigins,
+    persistence: createPersistence(config, tokens, logger),
     readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
@@ -130,6 +133,21 @@ export async function startGateway(
 
 export function newGatewayId(): string {
   return `${hostname()}-${randomBytes(4).toString('hex')}`
+}
+
+function createPersistence(
+  { persistence: { by, name, ttlMs }, pool, redis }: GatewayConfig,
+  { persistenceSecret, nodeToken }: GatewayTokens,
+  logger: Logger,
+): Persistence | null {
+  if (by === 'none') return null
+  const secret = persistenceSecret ?? nodeToken
+  if (secret === null && by !== 'ip' && redis !== undefined) {
+    logger.warn(
+      'clients that return to another gateway are as new ones: set persistence.secretFile, or a node token, at all gateways',
+    )
+  }
+  return new Persistence({ by, name, ttlMs, pool, secret: secret ?? randomBytes(32) })
 }
 
 async function joinCluster({ redis, limits }: GatewayConfig, logger: Logger): Promise<ClusterMember> {

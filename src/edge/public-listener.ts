@@ -3,6 +3,7 @@ import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
+import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { WebSocketEdge } from './websocket.ts'
@@ -12,6 +13,8 @@ export interface PublicListenerOptions {
   /** The pool that serves `/ws` and `/sse`. */
   pool: string
   allowedOrigins: AllowedOrigins
+  /** null: clients that return are as new ones. */
+  persistence: Persistence | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void

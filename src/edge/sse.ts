@@ -7,12 +7,15 @@ import { bearerToken, isSameSecret } from '../link/token.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { encodeComment, encodeEvent } from '../protocol/sse.ts'
+import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, requestMeta } from './request-meta.ts'
 
 export interface SseEdgeOptions {
   gateway: Gateway
   pool: string
   allowedOrigins: AllowedOrigins
+  /** null: clients that return are as new ones. */
+  persistence: Persistence | null
 }
 
 const heartbeatMs = 15_000
@@ -94,11 +97,14 @@ export class SseEdge {
 
   /** `GET /sse`. Throws what the client is to be answered. */
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { gateway, pool, allowedOrigins } = this.options
+    const { gateway, pool, allowedOrigins, persistence } = this.options
     checkOrigin(request, allowedOrigins)
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (response.destroyed) return
+    const node = persistence === null ? null : gateway.choose(pool, persistence.wish(request))
+    const naming = node === null ? [] : persistence!.headers(request, node.id)
     response.writeHead(200, {
+      ...Object.fromEntries(naming),
       'content-type': 'text/event-stream',
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',
@@ -111,7 +117,7 @@ export class SseEdge {
       this.connections.delete(connection.session.id)
       connection.session.connectionClosed(connection, CloseCode.abnormal, '')
     })
-    const session = gateway.openSession(pool, requestMeta(request, 'sse', ''), connection)
+    const session = gateway.openSession(pool, requestMeta(request, 'sse', ''), connection, node)
     connection.session = session
     this.connections.set(session.id, connection)
     connection.write(

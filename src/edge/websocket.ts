@@ -2,9 +2,11 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import type { Gateway } from '../gateway/gateway.ts'
+import type { NodeEntry } from '../gateway/node-entry.ts'
 import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import { TurnWriter } from './turn-writer.ts'
@@ -14,6 +16,8 @@ export interface WebSocketEdgeOptions {
   gateway: Gateway
   pool: string
   allowedOrigins: AllowedOrigins
+  /** null: clients that return are as new ones. */
+  persistence: Persistence | null
 }
 
 const sweepMs = 1_000
@@ -26,6 +30,8 @@ export class WebSocketEdge {
   private readonly connections = new Set<WebSocketConnection>()
   private readonly writer: TurnWriter
   private readonly sweeper: NodeJS.Timeout
+  /** Headers of the answers that are about to be written. */
+  private readonly answers = new WeakMap<IncomingMessage, [name: string, value: string][]>()
   private tick = 0
 
   constructor(options: WebSocketEdgeOptions) {
@@ -36,6 +42,11 @@ export class WebSocketEdge {
     this.plainServer = createServer(limits.messageBytes, (offered) => offered.values().next().value ?? false)
     const frameBytes = Math.max(limits.messageBytes + 1, helloBytes)
     this.resumableServer = createServer(frameBytes, () => clientSubprotocol)
+    for (const server of [this.plainServer, this.resumableServer]) {
+      server.on('headers', (lines, request) => {
+        for (const [name, value] of this.answers.get(request) ?? []) lines.push(`${name}: ${value}`)
+      })
+    }
     this.sweeper = setInterval(() => this.sweep(), sweepMs)
   }
 
@@ -51,16 +62,27 @@ export class WebSocketEdge {
     checkVersion(request)
     if (speaksOurs(request)) {
       if (gateway.stopping) await gateway.waitForNode(pool)
+      const chosen = this.choose(request)
       this.resumableServer.handleUpgrade(request, socket, head, (ws) =>
-        this.resumable(ws as ClientSocket, socket, request),
+        this.resumable(ws as ClientSocket, socket, request, chosen),
       )
       return
     }
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (socket.destroyed) return
+    const chosen = this.choose(request)
     this.plainServer.handleUpgrade(request, socket, head, (ws) =>
-      this.plain(ws as ClientSocket, socket, request),
+      this.plain(ws as ClientSocket, socket, request, chosen),
     )
+  }
+
+  /** The answer tells the client its node, so that has to be known before. */
+  private choose(request: IncomingMessage): NodeEntry | null {
+    const { gateway, pool, persistence } = this.options
+    if (persistence === null) return null
+    const node = gateway.choose(pool, persistence.wish(request))
+    if (node !== null) this.answers.set(request, persistence.headers(request, node.id))
+    return node
   }
 
   close(): void {
@@ -71,19 +93,25 @@ export class WebSocketEdge {
     for (const { ws } of this.connections) ws.terminate()
   }
 
-  private plain(ws: ClientSocket, socket: Socket, request: IncomingMessage): void {
+  private plain(ws: ClientSocket, socket: Socket, request: IncomingMessage, chosen: NodeEntry | null): void {
     const { gateway, pool } = this.options
     const connection = new PlainConnection(ws, socket, this.writer, this.tick)
     this.connected(connection)
-    connection.session = gateway.openSession(pool, requestMeta(request, 'websocket', ws.protocol), connection)
+    const meta = requestMeta(request, 'websocket', ws.protocol)
+    connection.session = gateway.openSession(pool, meta, connection, chosen)
   }
 
-  private resumable(ws: ClientSocket, socket: Socket, request: IncomingMessage): void {
+  private resumable(
+    ws: ClientSocket,
+    socket: Socket,
+    request: IncomingMessage,
+    chosen: NodeEntry | null,
+  ): void {
     const { gateway, pool } = this.options
     const meta = requestMeta(request, 'websocket', ws.protocol)
     const { turn } = gateway
     const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, turn, (resume) =>
-      gateway.resumes.hello({ pool, meta, connection }, resume),
+      gateway.resumes.hello({ pool, meta, connection, chosen }, resume),
     )
     this.connected(connection)
   }

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
+import { isEligible } from '../core/balance/candidate.ts'
+import { persistentNode, type Wish } from '../core/balance/persistence.ts'
 import { type PickContext, type Policy, type PolicyName, policies } from '../core/balance/policies.ts'
 import type { HistoryRule } from '../core/channel/history-rules.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
@@ -29,6 +31,8 @@ export interface GatewayOptions {
   limits: Readonly<Limits>
   policy: PolicyName
   rebalance: RebalanceOptions
+  /** How far beyond its fair share a node may be taken by clients that return to it, as a part of that. Default 0.25. */
+  maxOverShare?: number
   /** The other gateways, or none. */
   cluster: ClusterMember
   /** Default `close`. */
@@ -176,7 +180,15 @@ export class Gateway {
 
   /** True when a session of this pool would get a node now. */
   canAssign(pool: string): boolean {
-    return !this.stopping && this.pick(pool) !== null
+    // Not by the policy: asking must not use up a turn.
+    return !this.stopping && this.nodes.inPool(pool).some(isEligible)
+  }
+
+  /** The node that a client is to get, to be passed to `openSession`; null when none can take its session. */
+  choose(pool: string, wish: Wish | null): NodeEntry | null {
+    const kept =
+      wish === null ? null : persistentNode(this.nodes.inPool(pool), wish, this.options.maxOverShare ?? 0.25)
+    return (kept as NodeEntry | null) ?? this.pick(pool)
   }
 
   /** Waits up to `limits.waitForNodeMs` for a node. Throws DRAINING, NO_NODE. */
@@ -202,12 +214,17 @@ export class Gateway {
   }
 
   /** A client is connected: it gets a session and a node, or is held until there is one. */
-  openSession(pool: string, meta: Omit<SessionMeta, 'id'>, connection: ClientConnection): Session {
+  openSession(
+    pool: string,
+    meta: Omit<SessionMeta, 'id'>,
+    connection: ClientConnection,
+    chosen: NodeEntry | null = null,
+  ): Session {
     const session = this.createSession(meta, ({ number, id, json }) => {
       return new Session(this, number, id, pool, json, meta.address, connection.transport)
     })
     session.attach(connection)
-    this.assign(session)
+    this.assign(session, chosen)
     return session
   }
 
@@ -400,9 +417,9 @@ export class Gateway {
       this.drainOrdered(node, { deadlineMs: null, ratePerSecond: null })
   }
 
-  /** Gives the session to a node at its last commit, or lets it wait for one. */
-  assign(session: Session): void {
-    const node = this.pick(session.pool)
+  /** Gives the session to a node at its last commit, or lets it wait for one. `chosen` gets it, if it still can. */
+  assign(session: Session, chosen: NodeEntry | null = null): void {
+    const node = chosen !== null && isEligible(chosen) ? chosen : this.pick(session.pool)
     if (node !== null) {
       this.waiting.delete(session)
       session.open(node)

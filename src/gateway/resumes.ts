@@ -22,6 +22,8 @@ interface Arrival {
   readonly pool: string
   readonly meta: Omit<SessionMeta, 'id'>
   readonly connection: ResumableConnection
+  /** Where a new session is to go. */
+  readonly chosen: NodeEntry | null
 }
 
 /** A session that a client wants and this gateway does not have. */
@@ -149,7 +151,7 @@ export class Resumes {
     this.takings.clear()
   }
 
-  private open({ pool, meta, connection }: Arrival, notRecovered: ClientWelcome['reason']): void {
+  private open({ pool, meta, connection, chosen }: Arrival, notRecovered: ClientWelcome['reason']): void {
     if (notRecovered !== null) this.gateway.counters.resumes[notRecovered]++
     if (connection.closed) return
     const token = newToken()
@@ -158,7 +160,7 @@ export class Resumes {
       return new ResumableSession(this.gateway, number, id, pool, json, meta.address, resume)
     })
     session.greetNew(connection, token, notRecovered)
-    this.gateway.assign(session)
+    this.gateway.assign(session, chosen)
   }
 
   private search(wanted: Wanted): void {

@@ -50,6 +50,7 @@ describe('layers', () => {
       pool: 'default',
       workers: 1,
       allowedOrigins: 'same-host',
+      persistence: { by: 'none', name: 'evenkeel-node', ttlMs: 3_600_000, maxOverShare: 0.25 },
       rebalance: { enabled: true, intervalMs: 10_000, tolerance: 0.03 },
       limits: defaultLimits,
       log: { level: 'info' },
@@ -387,6 +388,37 @@ describe('workers', () => {
       'Cannot listen on 0.0.0.0:80: this system does not let workers share a port (SO_REUSEPORT); set workers to 1.',
     )
     expect(listenFailure(new Error('other'), config)).toBeNull()
+  })
+})
+
+describe('persistence', () => {
+  test('its secret is read from a file beside the configuration, and is no part of it', async () => {
+    await file('sticky.secret', 'between-gateways\n')
+    const name = await file('sticky.yaml', 'persistence: {by: cookie, secretFile: sticky.secret}\n')
+    const { config, tokens } = await loadConfig({ file: name, env: {} })
+    expect(tokens.persistenceSecret).toBe('between-gateways')
+    expect(config.persistence).toMatchObject({
+      by: 'cookie',
+      secretFile: path.join(directory, 'sticky.secret'),
+    })
+    expect(JSON.stringify(config)).not.toContain('between-gateways')
+  })
+
+  test('environment variables set it', async () => {
+    const env = { EVENKEEL_PERSISTENCE_BY: 'ip', EVENKEEL_PERSISTENCE_MAX_OVER_SHARE: '0.5' }
+    const { config } = await loadConfig({ env })
+    expect(config.persistence).toMatchObject({ by: 'ip', maxOverShare: 0.5 })
+  })
+
+  test.each([
+    ['by: session', 'persistence.by'],
+    ['name: "a b"', 'persistence.name'],
+    ['name: "a;b"', 'persistence.name'],
+    ['ttlMs: 10', 'persistence.ttlMs'],
+    ['maxOverShare: -1', 'persistence.maxOverShare'],
+  ])('%s is a mistake', async (text, where) => {
+    const error = await errorOf({ file: await file('wrong.yaml', `persistence: {${text}}\n`), env: {} })
+    expect(error.message).toContain(where)
   })
 })
 
