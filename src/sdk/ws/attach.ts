@@ -28,7 +28,7 @@ export interface AttachOptions extends Omit<NodeOptions, 'delivery'> {
    * when they have returned.
    */
   sequential?: boolean
-  /** The class that sockets extend. Only for versions of `ws` whose server does not say it (before 8.11). */
+  /** The class that sockets extend. Only for versions of `ws` whose server does not say it (before 8.5). */
   WebSocket?: unknown
 }
 
@@ -56,7 +56,7 @@ export async function attachWebSocketServer(
   if (typeof Base !== 'function') {
     throw new EvenkeelError(
       'BAD_REQUEST',
-      'the first argument must be a WebSocketServer of ws; with ws before 8.11 also pass its class: { WebSocket }',
+      'the first argument must be a WebSocketServer of ws; with ws before 8.5 also pass its class: { WebSocket }',
     )
   }
   const logger = options.logger ?? console
