@@ -2,6 +2,7 @@ import type { ClusterMember } from '../cluster/member.ts'
 import { type Move as PlannedMove, planRebalance, type RebalancePlan } from '../core/balance/planner.ts'
 import { splitMoves } from '../core/balance/split.ts'
 import type { Migrator } from './migrator.ts'
+import type { NodeEntry } from './node-entry.ts'
 import type { NodeTable } from './node-table.ts'
 import type { OperationRecord, Operations } from './operations.ts'
 import type { Untimed } from './operator.ts'
@@ -101,7 +102,7 @@ export class Rebalancer {
   rebalance(pool: string, dryRun: boolean): { plan: RebalancePlan; operation: OperationRecord | null } {
     const { tolerance, maxMovesPerRound } = this.options
     const limits = maxMovesPerRound === null ? { tolerance } : { tolerance, maxMoves: maxMovesPerRound }
-    const plan = planRebalance(this.context.nodes.inPool(pool), limits)
+    const plan = planRebalance(this.movable(pool), limits)
     if (dryRun || plan.moves.length === 0) return { plan, operation: null }
     const operation = this.context.operations.start('rebalance', pool, plan.total)
     const { moves, imbalanceBefore, imbalanceAfter } = plan
@@ -169,6 +170,11 @@ export class Rebalancer {
       if (!this.retired) this.lead(pool).catch(() => {})
     }
     return [setTimeout(giveUp, partTimeoutMs), setInterval(renew, leadRenewMs)]
+  }
+
+  /** A node that wants its sessions left alone neither gives nor takes. */
+  private movable(pool: string): NodeEntry[] {
+    return this.context.nodes.inPool(pool).filter(({ hello }) => hello.rebalance !== false)
   }
 
   private holders(id: string): ReadonlyMap<string, number> {
