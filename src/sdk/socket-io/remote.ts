@@ -1,9 +1,10 @@
 import { deserialize, serialize } from 'node:v8'
-import { decodeAttached, encodeNote } from '../../protocol/socket-io-packet.ts'
+import { decodeAttached, encodeNote, packetHead } from '../../protocol/socket-io-packet.ts'
 import type { NodeGroups } from '../groups.ts'
 import { slotOf, slotOfAck } from './ack-ids.ts'
 import type { AdapterHost } from './adapter.ts'
 import type { BroadcastOptions, NamespaceView, Room, ServerView, SocketView } from './views.ts'
+import { messageHeader } from './virtual-connection.ts'
 
 /** Answers of other nodes are waited for this long. */
 const answerMs = 5_000
@@ -156,7 +157,9 @@ export class Remote {
       this.gatherings.get(word.request)?.add(word.response)
     } else if (word.kind === 'ack') {
       const packet = typeof word.packet === 'string' ? word.packet : Buffer.from(word.packet)
-      this.host.acknowledged(word.session, packet)
+      const { ack } = packetHead(messageHeader(packet))
+      if (ack === null || !this.broadcastAcknowledged(ack, packet))
+        this.host.acknowledged(word.session, packet)
     } else {
       const { nsp, args, request } = word
       const respond = (response: unknown) => this.tell(from, { kind: 'emitted', request: request!, response })
