@@ -13,6 +13,8 @@ export interface PublicListenerOptions {
   /** The pool that serves clients. */
   pool: string
   allowedOrigins: AllowedOrigins
+  /** See `SocketIoEdge`. */
+  peerToken: string | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
@@ -20,6 +22,8 @@ export interface PublicListenerOptions {
 
 export interface PublicListener {
   readonly server: Server
+  /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
+  readonly forwarded: Pick<SocketIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** Closes the listening socket. Connections go on; requests over those that are kept alive are still answered. */
   stopAccepting(): void
   /** Stops timers and closes what is still open. */
@@ -126,6 +130,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   return {
     server,
+    forwarded: socketIo,
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
       NetServer.prototype.close.call(server)
@@ -140,7 +145,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   }
 }
 
-function isSocketIo(path: string): boolean {
+export function isSocketIo(path: string): boolean {
   return path === '/socket.io/' || path === '/socket.io'
 }
 

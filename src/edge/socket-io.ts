@@ -1,26 +1,31 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type Socket as EngineSocket, Server } from 'engine.io'
 import type { Gateway } from '../gateway/gateway.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
 import { SocketIoConnection } from './socket-io-connection.ts'
+import { ownerTag, restoreForwarded, SocketIoForwarder } from './socket-io-forward.ts'
 
 export interface SocketIoEdgeOptions {
   gateway: Gateway
   pool: string
   allowedOrigins: AllowedOrigins
+  /** What the gateways of the cluster know each other by; null: they are on one machine. */
+  peerToken: string | null
 }
 
 /** Terminates Engine.IO: polling, WebSocket, upgrades, heartbeats. One session for each socket. */
 export class SocketIoEdge {
   private readonly options: SocketIoEdgeOptions
   private readonly engine: Server
+  private readonly forwarder: SocketIoForwarder
   private readonly connections = new Set<SocketIoConnection>()
 
   constructor(options: SocketIoEdgeOptions) {
     this.options = options
     const { limits, id } = options.gateway
+    this.forwarder = new SocketIoForwarder(options.gateway, options.peerToken)
     this.engine = new Server({
       transports: ['polling', 'websocket'],
       pingInterval: limits.idlePingMs,
@@ -40,6 +45,11 @@ export class SocketIoEdge {
   /** A request to `/socket.io/`. Throws what the client is to be answered. */
   async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkOrigin(request, this.options.allowedOrigins)
+    const owner = this.ownerOf(request)
+    if (owner !== null) {
+      this.forwarder.request(owner, request, response)
+      return
+    }
     await this.admit(request)
     if (!response.destroyed) this.engine.handleRequest(request as never, response)
   }
@@ -48,13 +58,35 @@ export class SocketIoEdge {
   async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkNoBody(request)
     checkOrigin(request, this.options.allowedOrigins)
+    const owner = this.ownerOf(request)
+    if (owner !== null) {
+      this.forwarder.upgrade(owner, request, socket, head)
+      return
+    }
     await this.admit(request)
     if (!socket.destroyed) this.engine.handleUpgrade(request as never, socket, head)
   }
 
+  /** A request that another gateway has checked and sent here. It is not sent on, whoever has the session. */
+  forwarded(request: IncomingMessage, response: ServerResponse): void {
+    restoreForwarded(request)
+    this.engine.handleRequest(request as never, response)
+  }
+
+  forwardedUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    restoreForwarded(request)
+    this.engine.handleUpgrade(request as never, socket, head)
+  }
+
   close(): void {
+    this.forwarder.close()
     for (const connection of this.connections) connection.terminate()
     this.engine.close()
+  }
+
+  private ownerOf({ url = '' }: IncomingMessage): URL | null {
+    const sid = new URLSearchParams(splitTarget(url)[1]).get('sid')
+    return sid === null ? null : this.forwarder.ownerOf(sid)
   }
 
   /** Who is new needs a node. Throws NO_NODE, DRAINING. */
@@ -73,9 +105,4 @@ export class SocketIoEdge {
     connection.session = gateway.openSession(pool, meta, connection)
     connection.begin()
   }
-}
-
-/** Which gateway a `sid` belongs to; the id itself is nobody else's business. */
-export function ownerTag(gatewayId: string): string {
-  return createHash('sha256').update(gatewayId).digest('base64url').slice(0, 8)
 }
