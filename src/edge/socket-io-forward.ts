@@ -9,6 +9,7 @@ import {
 import { request as requestHttps } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Gateway } from '../gateway/gateway.ts'
+import { splitTarget } from './request-meta.ts'
 
 /** Between gateways; what a client sends under these names is dropped. */
 const originHeader = 'x-evenkeel-origin'
@@ -115,7 +116,8 @@ export class SocketIoForwarder {
       headers,
       ...(isSecure ? {} : { agent: this.agent }),
     }
-    const upstream = (isSecure ? requestHttps : requestHttp)(new URL(request.url!, owner), options)
+    const target = new URL(`/socket.io/?${splitTarget(request.url!)[1]}`, owner)
+    const upstream = (isSecure ? requestHttps : requestHttp)(target, options)
     // Only until it is connected: an answer to a poll may take long.
     upstream.setTimeout(connectMs, () => {
       if (upstream.socket?.connecting !== false) upstream.destroy(new Error('not connected in time'))

@@ -41,6 +41,8 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   private readonly options: CheckedOptions
   private readonly logger: Logger
   private readonly connections = new Map<Session, VirtualConnection>()
+  /** Those that are no ghosts, by session id. */
+  private readonly byId = new Map<string, VirtualConnection>()
   private readonly ghosts: Ghosts
   /** What happens to rooms here is known to the gateway already. */
   private quiet = false
@@ -127,8 +129,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     const connection = this.connections.get(session)
     if (connection === undefined) return
     if (connection.phase === 'handed') {
-      this.connections.delete(session)
-      this.engine.clientsCount--
+      this.remove(connection)
       this.ghosts.add(connection)
     } else {
       this.forget(connection, 'transport close')
@@ -206,9 +207,11 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   /** A client acknowledges an event of this node: of its present connection, or of one that it had here before. */
   acknowledged(session: string, packet: string | Buffer): void {
     const { namespace } = packetHead(messageHeader(packet))
-    for (const connection of [...this.connections.values(), ...this.ghosts.of(session)]) {
-      if (connection.id === session && connection.sockets.get(namespace)?.connected) connection.feed(packet)
-    }
+    const present = this.byId.get(session)
+    const speakers = [...(present === undefined ? [] : [present]), ...this.ghosts.of(session)]
+    // Socket.IO closes a client that speaks of a namespace in which it is not.
+    for (const connection of speakers)
+      if (connection.sockets.get(namespace)?.connected) connection.feed(packet)
   }
 
   // Inside.
@@ -245,6 +248,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   private connect(session: Session, phase: 'open' | 'shadow' = 'open'): VirtualConnection {
     const connection = new VirtualConnection(session as NodeSession, phase, this.engine, this)
     this.connections.set(session, connection)
+    this.byId.set(session.id, connection)
     this.engine.clientsCount++
     return connection
   }
@@ -416,11 +420,16 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   }
 
   private forget(connection: VirtualConnection, reason: string): void {
-    this.connections.delete(connection.session)
-    this.engine.clientsCount--
+    this.remove(connection)
     for (const [name] of connection.imports) this.dropImport(connection, name)
     connection.end(reason)
     connection.sockets.clear()
+  }
+
+  private remove(connection: VirtualConnection): void {
+    this.connections.delete(connection.session)
+    if (this.byId.get(connection.id) === connection) this.byId.delete(connection.id)
+    this.engine.clientsCount--
   }
 
   private quietly<T>(run: () => T): T {
