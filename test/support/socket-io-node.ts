@@ -13,10 +13,6 @@ io.on('connection', (socket) => {
     void socket.join(['all', socket.handshake.auth.room])
   }
   socket.on('count', (answer) => answer(++socket.data.count, values.id, socket.recovered))
-  socket.on('early', () => {
-    // Dies with what it has done, before anything of it is saved.
-    process.kill(process.pid, 'SIGKILL')
-  })
   socket.on('rooms', (answer) => answer([...socket.rooms].sort()))
 })
 io.of('/second').on('connection', (socket) => {

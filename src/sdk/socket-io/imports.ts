@@ -1,6 +1,7 @@
+import { countInSlot } from './ack-ids.ts'
 import type { NamespaceSnapshot } from './snapshot.ts'
 import type { NamespaceView, SocketView } from './views.ts'
-import type { VirtualConnection } from './virtual-connection.ts'
+import { VirtualConnection } from './virtual-connection.ts'
 
 interface LetIn {
   socket: SocketView
@@ -27,7 +28,7 @@ export class Import {
 }
 
 /** Makes the socket that Socket.IO has made for a synthetic CONNECT the one that the client knows. */
-export function takeOver(socket: SocketView, { id, pid, data, time, issued }: NamespaceSnapshot): void {
+function takeOver(socket: SocketView, { id, pid, data, time, issued }: NamespaceSnapshot): void {
   socket.id = id
   socket.pid = pid
   socket.data = data
@@ -73,4 +74,33 @@ export async function attach(
   })
   await Promise.race([settled, patience])
   clearTimeout(timer)
+}
+
+/**
+ * Has the namespace count acknowledgements in the slot, and stop sockets that are on their way here where their middlewares have let them in:
+ * they are attached when the session comes.
+ */
+export function adoptNamespace(namespace: NamespaceView, slot: number): void {
+  countInSlot(namespace, slot)
+  const createSocket = namespace._createSocket.bind(namespace)
+  namespace._createSocket = async (client, auth) => {
+    const socket = await createSocket(client, auth)
+    const { conn } = client
+    if (!(conn instanceof VirtualConnection)) return socket
+    const pending = conn.imports.get(namespace.name)
+    if (pending !== undefined) takeOver(socket, pending.from)
+    conn.ids.set(namespace.name, socket.id)
+    return socket
+  }
+  const doConnect = namespace._doConnect.bind(namespace)
+  namespace._doConnect = (socket, attached) => {
+    const { conn } = socket
+    const pending = conn instanceof VirtualConnection ? conn.imports.get(namespace.name) : undefined
+    if (pending !== undefined) {
+      pending.ready({ socket, attached })
+      return
+    }
+    if (conn instanceof VirtualConnection) conn.sockets.set(namespace.name, socket)
+    doConnect(socket, attached)
+  }
 }

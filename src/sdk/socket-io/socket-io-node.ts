@@ -1,22 +1,19 @@
-import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
-import { EvenkeelError } from '../../protocol/errors.ts'
 import { decodeNote, encodeNote, isNote, PacketType, packetHead } from '../../protocol/socket-io-packet.ts'
 import type { EvenkeelNode } from '../node.ts'
 import type { NodeSession } from '../session.ts'
 import type { CloseReason, Logger, Session, SessionHandlers } from '../types.ts'
-import { countInSlot, slotOf } from './ack-ids.ts'
+import { slotOf } from './ack-ids.ts'
 import { type AdapterHost, gatewayAdapter, inMemoryAdapter } from './adapter.ts'
+import { exportSession, saveSoon } from './exports.ts'
 import { Ghosts } from './ghosts.ts'
-import { attach, Import, takeOver } from './imports.ts'
+import { adoptNamespace, attach, Import } from './imports.ts'
 import type { CheckedOptions } from './options.ts'
 import { Remote } from './remote.ts'
-import { type NamespaceSnapshot, readSnapshot, takeSnapshot } from './snapshot.ts'
+import { type NamespaceSnapshot, readSnapshot } from './snapshot.ts'
 import type { NamespaceView, Room, ServerView } from './views.ts'
 import { messageHeader, VirtualConnection } from './virtual-connection.ts'
 import { VirtualEngine } from './virtual-engine.ts'
 
-/** A CONNECT that is being answered is waited for this long before a move. */
-const connectingMs = 2_000
 /** Async `connection` handlers of a session that came here are waited for this long. */
 const connectionHandlersMs = 5_000
 const closeUnsupportedData = 1003
@@ -61,8 +58,8 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     })
     server.adapter(gatewayAdapter(inMemoryAdapter(server.adapter()), this))
     server.bind(this.engine)
-    for (const namespace of server._nsps.values()) this.adopt(namespace)
-    server.sockets.on('new_namespace', (namespace: NamespaceView) => this.adopt(namespace))
+    for (const namespace of server._nsps.values()) adoptNamespace(namespace, this.slot)
+    server.sockets.on('new_namespace', (namespace: NamespaceView) => adoptNamespace(namespace, this.slot))
   }
 
   // Sessions.
@@ -114,13 +111,13 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     } else {
       connection.receive(packet)
     }
-    if (this.options.saveMs > 0) this.saveSoon(connection, this.options.saveMs)
+    if (this.options.saveMs > 0) saveSoon(connection, this.options.saveMs, this.options.exportState)
   }
 
   async close(session: Session, { cause, reason }: CloseReason): Promise<void> {
     const connection = this.connections.get(session)
     if (connection === undefined) return
-    if (cause === 'migrated' && session.open) await this.handOver(connection)
+    if (cause === 'migrated' && session.open) await exportSession(connection, this.options)
     else if (cause === 'node') this.forget(connection, 'forced close')
     else this.forget(connection, knownReasons.has(reason) ? reason : 'transport close')
   }
@@ -162,7 +159,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     connection.ids.delete(namespace)
     if (connection.phase === 'open') {
       connection.session.changeRooms({ scope: namespace, end: true })
-      this.saveSoon(connection, 0)
+      saveSoon(connection, 0, this.options.exportState)
     } else if (connection.phase === 'handed') {
       this.remote.operate(namespace, { rooms: new Set([id]) }, { op: 'disconnect', close: false })
     }
@@ -201,7 +198,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   }
 
   changed(connection: VirtualConnection): void {
-    this.saveSoon(connection, 0)
+    saveSoon(connection, 0, this.options.exportState)
   }
 
   /** A client acknowledges an event of this node: of its present connection, or of one that it had here before. */
@@ -215,35 +212,6 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   }
 
   // Inside.
-
-  private adopt(namespace: NamespaceView): void {
-    countInSlot(namespace, this.slot)
-    const createSocket = namespace._createSocket.bind(namespace)
-    namespace._createSocket = async (client, auth) => {
-      const socket = await createSocket(client, auth)
-      const { conn } = client
-      if (!(conn instanceof VirtualConnection)) return socket
-      const pending = conn.imports.get(namespace.name)
-      if (pending !== undefined) takeOver(socket, pending.from)
-      conn.ids.set(namespace.name, socket.id)
-      return socket
-    }
-    const doConnect = namespace._doConnect.bind(namespace)
-    namespace._doConnect = (socket, attached) => {
-      const { conn } = socket
-      if (!(conn instanceof VirtualConnection)) {
-        doConnect(socket, attached)
-        return
-      }
-      const pending = conn.imports.get(namespace.name)
-      if (pending !== undefined) {
-        pending.ready({ socket, attached })
-        return
-      }
-      conn.sockets.set(namespace.name, socket)
-      doConnect(socket, attached)
-    }
-  }
 
   private connect(session: Session, phase: 'open' | 'shadow' = 'open'): VirtualConnection {
     const connection = new VirtualConnection(session as NodeSession, phase, this.engine, this)
@@ -300,7 +268,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
       await this.attach(namespace, connection, result, wanted.get(name)!)
     }
     connection.opened()
-    this.saveSoon(connection, 0)
+    saveSoon(connection, 0, this.options.exportState)
   }
 
   private attach(
@@ -336,28 +304,6 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     session.send(encodeNote({ replay: true }))
   }
 
-  /** Throws VETO when the session cannot leave. */
-  private async handOver(connection: VirtualConnection): Promise<void> {
-    const { quiesceMs, canMove, exportState } = this.options
-    const startedAt = performance.now()
-    const waitedLess = (ms: number) => performance.now() - startedAt < ms
-    while (connection.connecting.size > 0 && waitedLess(connectingMs)) await delay(1)
-    if (connection.connecting.size > 0) throw veto('a namespace is being connected')
-    while (connection.openAcks > 0 && waitedLess(quiesceMs)) await delay(1)
-    // Socket.IO dispatches events in the next tick, twice.
-    await turn()
-    await turn()
-    for (const socket of connection.sockets.values())
-      if (canMove?.(socket as never) === false) throw veto('canMove says no')
-    if (connection.phase !== 'open') return
-    try {
-      connection.session.state = takeSnapshot(connection, exportState)
-    } catch (error) {
-      throw veto(`the session has no state that could travel: ${String((error as Error).message)}`)
-    }
-    connection.phase = 'handed'
-  }
-
   private noted(connection: VirtualConnection, note: Record<string, unknown>): void {
     // Gateways and other nodes write them.
     const { transport, op, nsp, rooms, close, request, node } = note as unknown as Note
@@ -378,7 +324,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (connection === undefined || this.quiet || rooms.length === 0) return
     if (connection.phase === 'open') {
       connection.session.changeRooms({ scope: namespace, [op]: rooms })
-      this.saveSoon(connection, 0)
+      saveSoon(connection, 0, this.options.exportState)
     } else if (connection.phase === 'handed') {
       this.remote.operate(namespace, { rooms: new Set([id]) }, { op, rooms })
     }
@@ -396,26 +342,6 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     } catch (error) {
       this.logger.warn(`the state of session ${session.id} cannot be read: ${String(error)}`)
       return null
-    }
-  }
-
-  /** Saves the state for the case that this process dies; several wishes are one. */
-  private saveSoon(connection: VirtualConnection, ms: number): void {
-    if (connection.saveTimer !== null || connection.phase !== 'open') return
-    connection.saveTimer = setTimeout(() => {
-      connection.saveTimer = null
-      this.save(connection)
-    }, ms)
-    connection.saveTimer.unref()
-  }
-
-  private save(connection: VirtualConnection): void {
-    if (connection.phase !== 'open' || connection.imports.size > 0 || !connection.session.open) return
-    try {
-      const state = takeSnapshot(connection, this.options.exportState)
-      if (JSON.stringify(state) !== JSON.stringify(connection.session.state)) connection.session.state = state
-    } catch {
-      // It stays as it was saved last; a move says why it cannot leave.
     }
   }
 
@@ -450,8 +376,4 @@ interface Note {
   close: boolean
   request: number
   node: string
-}
-
-function veto(why: string): EvenkeelError {
-  return new EvenkeelError('VETO', why)
 }
