@@ -54,7 +54,14 @@ test(`sessions move at random and nobody notices (SEED=${seed} MOVES=${moves})`,
   await Promise.all(clients.map((client) => client.settled(broadcasts)))
   const complaints = await Promise.all(clients.map((client) => client.complaints(broadcasts)))
   const moved = migrations.outcomes.filter((outcome) => outcome === 'moved').length
-  console.log(`seed ${seed}: ${moved} of ${migrations.ended.length} moved, ${broadcasts} broadcasts`)
+  const pauses = migrations.ended
+    .flatMap(({ pauseMs }) => (pauseMs === null ? [] : [pauseMs]))
+    .sort((a, b) => a - b)
+  const quantile = (share: number) => pauses[Math.floor(share * (pauses.length - 1))]!.toFixed(1)
+  const times = `pause p50 ${quantile(0.5)} ms, p99 ${quantile(0.99)} ms`
+  console.log(
+    `seed ${seed}: ${moved} of ${migrations.ended.length} moved, ${broadcasts} broadcasts, ${times}`,
+  )
   expect(complaints.flat()).toEqual([])
   expect(moved).toBeGreaterThan(moves * 0.7)
 })

@@ -259,3 +259,30 @@ test('bytes that are no Socket.IO close the client, and the node goes on', async
   await until(() => client.losses.length === 1)
   expect(await other.emitWithAck('echo', 'still here')).toBe('still here')
 })
+
+test('a client that does not read is closed before much is kept for it, the others go on', async () => {
+  const reasons = new Recorder<string>()
+  const { gateway, io } = await one((server) => {
+    server.on('connection', (socket) => {
+      socket.on('disconnect', (reason) => reasons.add(reason))
+    })
+  })
+  const slow = await connectClient(gateway, { transports: ['websocket'] })
+  const fast = await connectClient(gateway, { transports: ['websocket'] })
+  const got = new Recorder<number>()
+  fast.on('bulk', (n) => got.add(n))
+  const { ws } = slow.io.engine.transport as unknown as { ws: { pause(): void } }
+  ws.pause()
+  const bulk = Buffer.alloc(64 * 1024)
+  let sent = 0
+  while (reasons.items.length === 0 && sent < 2_000) {
+    io.to(slow.id!).emit('bulk', sent, bulk)
+    io.sockets.sockets.get(slow.id!)?.emit('bulk', sent, bulk)
+    io.sockets.sockets.get(fast.id!)!.emit('bulk', sent++)
+    await new Promise(setImmediate)
+  }
+  expect(sent).toBeLessThan(2_000)
+  expect(gateway.operator.counters.slowConsumers.close).toBeGreaterThan(0)
+  await until(() => got.items.length === sent)
+  expect(fast.losses).toEqual([])
+})

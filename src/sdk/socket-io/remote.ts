@@ -51,7 +51,10 @@ export class Remote {
   constructor(host: RemoteHost) {
     this.host = host
     host.groups.handlers = {
-      told: (from, data) => this.told(from, deserialize(data as Buffer) as Word),
+      told: (from, data) => {
+        const word = readWord(data)
+        if (word !== null) this.told(from, word)
+      },
       peersChanged: () => {
         this.peersBySlot = new Map(
           host.groups.peers(host.nodeId).map(({ id, instance }) => [slotOf(instance), id]),
@@ -160,7 +163,7 @@ export class Remote {
       const { ack } = packetHead(messageHeader(packet))
       if (ack === null || !this.broadcastAcknowledged(ack, packet))
         this.host.acknowledged(word.session, packet)
-    } else {
+    } else if (word.kind === 'emit') {
       const { nsp, args, request } = word
       const respond = (response: unknown) => this.tell(from, { kind: 'emitted', request: request!, response })
       this.host.server._nsps.get(nsp)?._onServerSideEmit(request === null ? args : [...args, respond])
@@ -196,6 +199,15 @@ export class Remote {
 
 export function audience(scope: string, { rooms, except }: BroadcastOptions, to: 'clients' | 'nodes') {
   return { scope, rooms: [...rooms], except: [...(except ?? [])], to }
+}
+
+/** Null for what no node of this kind says: another application may be in the pool. */
+function readWord(data: string | Buffer): Word | null {
+  try {
+    return typeof data === 'string' ? null : (deserialize(data) as Word)
+  } catch {
+    return null
+  }
 }
 
 function describeSocket({ id, handshake, rooms, data }: SocketView): Described | null {
