@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Server } from 'socket.io'
 import type { TestGateway } from './in-process.ts'
 import type { Random } from './random.ts'
@@ -8,8 +9,10 @@ import { connectClient, type TestClient, until } from './socket-io.ts'
  * is seen at the end.
  */
 export function ledgerApp(io: Server, id: string): void {
-  io.on('connection', (socket) => {
-    if (!socket.recovered) {
+  io.on('connection', async (socket) => {
+    // What the client says meanwhile must wait, or it is lost.
+    if (socket.recovered) await delay(2)
+    else {
       socket.data.heard = 0
       socket.data.said = 0
       void socket.join('all')
