@@ -396,9 +396,9 @@ export class Gateway {
     this.nodesChanged()
   }
 
-  /** Each node hears which nodes of its pool can be told something by way of this gateway. */
+  /** Each node that wants to hears which others of its pool can be told something by way of this gateway. */
   private tellPeers(pool: string): void {
-    const nodes = this.nodes.inPool(pool)
+    const nodes = this.nodes.inPool(pool).filter(({ hello }) => hello.peers === true)
     const peers = { nodes: nodes.map(({ id, hello }) => ({ id, instance: hello.instance })) }
     for (const { link } of nodes) link.putJson(RecordType.peers, 0, 0, peers)
   }

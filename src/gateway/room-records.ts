@@ -69,7 +69,7 @@ export function tell(gateway: Gateway, node: NodeEntry, flags: number, body: Buf
   if (nameEnd > body.length) throw invalid('TELL: the name is longer than the record')
   const name = body.toString('utf8', 2, nameEnd)
   for (const peer of gateway.nodes.inPool(node.pool)) {
-    if (peer === node || (name !== '*' && peer.id !== name)) continue
+    if (peer === node || peer.hello.peers !== true || (name !== '*' && peer.id !== name)) continue
     peer.link.putChannel(RecordType.told, flags & RecordFlag.text, node.id, body.subarray(nameEnd))
   }
 }

@@ -245,6 +245,8 @@ export interface Hello {
   version: string
   /** Sessions leave this node only when it drains or an operator says so. Default true. */
   rebalance?: boolean
+  /** It wants to know the others of its pool that want the same, and be told things by them. Default false. */
+  peers?: boolean
 }
 
 export interface Welcome {
@@ -354,7 +356,7 @@ const maxWeight = 1_000_000
 /** Throws RECORD_INVALID naming the field and the allowed values. */
 export function parseHello(body: Buffer): Hello {
   const value = parseJsonObject(body, 'HELLO')
-  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version, rebalance = true } = value
+  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version, rebalance, peers } = value
   if (typeof protocol !== 'number') throw invalid('HELLO.protocol must be a number')
   if (!isName(id)) throw invalid('HELLO.id must be 1 to 64 of A-Z a-z 0-9 . _ : -')
   if (!isName(instance) || instance.length < 8)
@@ -368,8 +370,24 @@ export function parseHello(body: Buffer): Hello {
   if (!isCount(pid, 0)) throw invalid('HELLO.pid must be a whole number')
   if (typeof version !== 'string' || version.length > 64)
     throw invalid('HELLO.version must be a string of at most 64 characters')
-  if (typeof rebalance !== 'boolean') throw invalid('HELLO.rebalance must be a boolean')
-  return { protocol, id, instance, pool, weight, maxSessions, host, pid, version, rebalance }
+  for (const [name, flag] of Object.entries({ rebalance, peers }))
+    if (flag !== undefined && typeof flag !== 'boolean') throw invalid(`HELLO.${name} must be a boolean`)
+  return {
+    protocol,
+    id,
+    instance,
+    pool,
+    weight,
+    maxSessions,
+    host,
+    pid,
+    version,
+    ...flagsOf({ rebalance, peers }),
+  }
+}
+
+function flagsOf(flags: Record<string, unknown>): { rebalance?: boolean; peers?: boolean } {
+  return Object.fromEntries(Object.entries(flags).filter(([, flag]) => flag !== undefined))
 }
 
 export function parseReport(body: Buffer): Report {

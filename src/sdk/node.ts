@@ -284,6 +284,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       pid: process.pid,
       version,
       rebalance,
+      peers: this.groups.handlers !== null,
     }
   }
 

@@ -29,7 +29,6 @@ const hello = {
   host: 'host-a',
   pid: 42,
   version: '',
-  rebalance: true,
 }
 const welcome = {
   protocol: 1,
