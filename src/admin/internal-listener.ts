@@ -20,6 +20,8 @@ export interface InternalListenerOptions {
   logger: AdminLogger
   /** Where the caller will listen; without a token it must be a loopback address. */
   listenHost: string
+  /** Answers what another gateway forwards to `/socket.io/`; it has the admin token. */
+  forwarded?: (request: IncomingMessage, response: ServerResponse) => void
   /** Default: the operator's own readiness. */
   readyz?: () => { ready: boolean; reasons: string[] }
   /** Bounds of `GET /api/v1/events`. */
@@ -101,8 +103,12 @@ function assertHeaders(rawHeaders: string[], headerCount: number): void {
   if (hosts > 1) throw new EvenkeelError('BAD_REQUEST', 'Send one Host header.')
 }
 
+const forwardedPath = '/socket.io/'
+
 /** Throws UNAUTHORIZED or FORBIDDEN. */
-function createAuthorization(adminToken: string | null): (path: string, request: IncomingMessage) => void {
+export function createAuthorization(
+  adminToken: string | null,
+): (path: string, request: IncomingMessage) => void {
   if (adminToken === null) {
     return (_path, request) => {
       const verdict = checkLocalRequest(request.headers)
@@ -119,7 +125,7 @@ function createAuthorization(adminToken: string | null): (path: string, request:
 }
 
 function isProtected(path: string): boolean {
-  return path === '/metrics' || isApi(path)
+  return path === '/metrics' || path === forwardedPath || isApi(path)
 }
 
 function isApi(path: string): boolean {
@@ -149,6 +155,7 @@ function createHandler(options: InternalListenerOptions): Handler {
   return (request, response) => {
     const { path } = splitTarget(request.url ?? '/')
     if (isApi(path)) return api(request, response)
+    if (path === forwardedPath && options.forwarded !== undefined) return options.forwarded(request, response)
     const page = pages.get(path)
     if (page === undefined) throw new EvenkeelError('NOT_FOUND', 'There is nothing at this path.')
     if (request.method === 'GET' || request.method === 'HEAD') return page(response)

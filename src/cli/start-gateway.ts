@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { hostname } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { checkLocalRequest } from '../admin/access.ts'
-import { createInternalListener } from '../admin/internal-listener.ts'
+import { createAuthorization, createInternalListener } from '../admin/internal-listener.ts'
 import { createMetrics } from '../admin/metrics.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
@@ -71,6 +71,7 @@ export async function startGateway(
     pool: config.pool,
     allowedOrigins: config.allowedOrigins,
     persistence: createPersistence(config, tokens, logger),
+    peerToken: tokens.adminToken,
     readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
@@ -81,10 +82,21 @@ export async function startGateway(
     metrics,
     logger,
     listenHost: config.internal.host,
+    forwarded: (request, response) => clients.forwarded.forwarded(request, response),
   })
+  const authorize = createAuthorization(tokens.adminToken)
   internal.on('upgrade', (request: IncomingMessage, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.
     socket.on('error', () => socket.destroy())
+    if (request.url?.startsWith('/socket.io/')) {
+      try {
+        authorize('/socket.io/', request)
+        clients.forwarded.forwardedUpgrade(request, socket as Socket, head)
+      } catch (error) {
+        socket.end(`HTTP/1.1 ${(error as EvenkeelError).status} Refused\r\nConnection: close\r\n\r\n`)
+      }
+      return
+    }
     const refusal = refuseLinkUpgrade(request, tokens.nodeToken)
     if (refusal === null) links.upgrade(request, socket, head)
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)

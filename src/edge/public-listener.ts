@@ -5,16 +5,19 @@ import type { Gateway } from '../gateway/gateway.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
+import { SocketIoEdge } from './socket-io.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { WebSocketEdge } from './websocket.ts'
 
 export interface PublicListenerOptions {
   gateway: Gateway
-  /** The pool that serves `/ws` and `/sse`. */
+  /** The pool that serves clients. */
   pool: string
   allowedOrigins: AllowedOrigins
   /** null: clients that return are as new ones. */
   persistence: Persistence | null
+  /** See `SocketIoEdge`. */
+  peerToken: string | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
@@ -22,6 +25,8 @@ export interface PublicListenerOptions {
 
 export interface PublicListener {
   readonly server: Server
+  /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
+  readonly forwarded: Pick<SocketIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** Closes the listening socket. Connections go on; requests over those that are kept alive are still answered. */
   stopAccepting(): void
   /** Stops timers and closes what is still open. */
@@ -31,12 +36,13 @@ export interface PublicListener {
 /** Seconds after which a client that was refused should try again; jittered, so that they do not come back as one. */
 const retryAfterSeconds = { min: 1, spread: 5 }
 
-/** The listener that clients see: `/ws`, `/sse`, health. */
+/** The listener that clients see: `/ws`, `/sse`, `/socket.io/`, health. */
 export function createPublicListener(options: PublicListenerOptions): PublicListener {
   const { gateway } = options
   const { limits } = gateway
   const websocket = new WebSocketEdge(options)
   const sse = new SseEdge(options)
+  const socketIo = new SocketIoEdge(options)
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
@@ -76,6 +82,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
+    if (isSocketIo(path)) {
+      await socketIo.upgrade(request, socket, head)
+      return
+    }
     if (path !== '/ws') throw new EvenkeelError('NOT_FOUND', `no WebSocket at ${path.slice(0, 64)}; try /ws`)
     await websocket.upgrade(request, socket, head)
   }
@@ -83,7 +93,9 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
-    if (path === '/sse') {
+    if (isSocketIo(path)) {
+      await socketIo.request(request, response)
+    } else if (path === '/sse') {
       allow(request, 'GET')
       await sse.open(request, response)
     } else if (path.startsWith('/sse/')) {
@@ -98,7 +110,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     } else if (path === '/ws') {
       throw new EvenkeelError('UPGRADE_REQUIRED', 'this is a WebSocket endpoint')
     } else {
-      throw new EvenkeelError('NOT_FOUND', 'nothing here; clients connect to /ws or /sse')
+      throw new EvenkeelError('NOT_FOUND', 'nothing here; clients connect to /ws, /sse or /socket.io/')
     }
   }
 
@@ -121,6 +133,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   return {
     server,
+    forwarded: socketIo,
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
       NetServer.prototype.close.call(server)
@@ -129,9 +142,14 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       websocket.close()
       sse.close()
       websocket.terminate()
+      socketIo.close()
       server.closeAllConnections()
     },
   }
+}
+
+export function isSocketIo(path: string): boolean {
+  return path === '/socket.io/' || path === '/socket.io'
 }
 
 function destroy(this: Duplex): void {

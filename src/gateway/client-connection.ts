@@ -1,3 +1,4 @@
+import type { SessionMeta } from '../protocol/link-records.ts'
 import type { Position } from '../protocol/position.ts'
 
 /** A message of a channel. */
@@ -8,13 +9,25 @@ export interface SharedMessage {
   readonly position: Position | null
 }
 
+/** A message as the pieces that a transport writes one by one, and the first of them as a frame where it was made already. */
+export interface EncodedPacket {
+  readonly pieces: readonly (string | Buffer)[]
+  readonly bytes: number
+  readonly frame: readonly Buffer[] | null
+}
+
 /** Messages of one channel on their way to several members. */
 export class SharedMessages {
   readonly channel: string
   /** In the order of their positions, as far as they have any. */
   readonly messages: readonly SharedMessage[]
   /** Encoded by the first connection of each transport that needs it. */
-  readonly encoded: { websocket?: Buffer; sse?: string[]; resumable?: Buffer } = {}
+  readonly encoded: {
+    websocket?: Buffer
+    sse?: string[]
+    resumable?: Buffer
+    socketIo?: readonly EncodedPacket[]
+  } = {}
 
   constructor(channel: string, messages: readonly SharedMessage[]) {
     this.channel = channel
@@ -31,7 +44,7 @@ export type ChannelVerdict = 'joined' | 'continuous' | 'gap'
 
 /** A client's connection as the gateway sees it, whatever the transport is. */
 export interface ClientConnection {
-  readonly transport: 'websocket' | 'sse'
+  readonly transport: SessionMeta['transport']
   /** What was delivered and the client's socket has not taken, in bytes. */
   readonly pendingBytes: number
   /**
@@ -48,6 +61,8 @@ export interface ClientConnection {
    * channel has no history, none yet, or none that can be reached. Absent where the client has no use for it.
    */
   verdict?(channel: string, verdict: ChannelVerdict, position: Position | null): void
+  /** Whether what may be lost would be written at once. Absent: as `keepsUp` says. */
+  takesVolatile?(): boolean
   /** False when the client has not taken what was written before: then `Session.connectionDrained` follows. */
   keepsUp(): boolean
   /** Stop and go on reading what the client sends. */

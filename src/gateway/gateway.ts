@@ -9,7 +9,13 @@ import type { Link, LinkHandlers } from '../link/link.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
-import type { DrainOrder, Hello, Report, SessionMeta } from '../protocol/link-records.ts'
+import {
+  type DrainOrder,
+  type Hello,
+  RecordType,
+  type Report,
+  type SessionMeta,
+} from '../protocol/link-records.ts'
 import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import { Channels } from './channels.ts'
 import type { ClientConnection } from './client-connection.ts'
@@ -23,6 +29,7 @@ import type { Counters, OperatorEvent, Untimed } from './operator.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
 import type { ResumableSession } from './resumable-session.ts'
 import { Resumes } from './resumes.ts'
+import { Rooms } from './rooms.ts'
 import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
 import { Turn } from './turn.ts'
 
@@ -58,7 +65,7 @@ export class Gateway {
   readonly startedAt = Date.now()
   readonly limits: Readonly<Limits>
   readonly counters: Counters = {
-    connections: { websocket: 0, sse: 0 },
+    connections: { websocket: 0, sse: 0, 'socket.io': 0 },
     messagesIn: 0,
     messagesOut: 0,
     messagesLost: 0,
@@ -72,6 +79,7 @@ export class Gateway {
   }
   readonly turn = new Turn()
   readonly channels: Channels
+  readonly rooms = new Rooms()
   readonly cluster: ClusterMember
   readonly slowConsumer: SlowConsumerPolicy
   readonly nodes: NodeTable
@@ -267,6 +275,7 @@ export class Gateway {
         if (node.weight !== hello.weight) node.steer({ weight: node.weight })
         this.publish({ type: 'node-up', node: node.id, pool: node.pool })
         this.resumes.nodeJoined(node)
+        this.tellPeers(node.pool)
         this.nodesChanged()
       },
     }
@@ -404,6 +413,13 @@ export class Gateway {
     this.nodesChanged()
   }
 
+  /** Each node that wants to hears which others of its pool can be told something by way of this gateway. */
+  private tellPeers(pool: string): void {
+    const nodes = this.nodes.inPool(pool).filter(({ hello }) => hello.peers === true)
+    const peers = { nodes: nodes.map(({ id, hello }) => ({ id, instance: hello.instance })) }
+    for (const { link } of nodes) link.putJson(RecordType.peers, 0, 0, peers)
+  }
+
   private weightChanged(node: NodeEntry, weight: number): void {
     node.weight = weight
     this.publish({ type: 'node-weight', node: node.id, weight })
@@ -442,6 +458,7 @@ export class Gateway {
     if (!node.link.closed) node.link.handlers = zombieHandlers(this, node)
     this.publish({ type: 'node-down', node: node.id, reason, sessions: node.assigned.size })
     this.channels.nodeLost(node)
+    this.tellPeers(node.pool)
     this.drains.get(node)?.finish(node.assigned.size === 0 ? 'done' : 'failed')
     this.resumes.nodeLost(node)
     for (const move of [...node.incoming]) move.step('target-lost')

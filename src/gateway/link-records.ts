@@ -14,6 +14,7 @@ import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import type { Gateway } from './gateway.ts'
 import type { NodeEntry } from './node-entry.ts'
 import { ResumableSession } from './resumable-session.ts'
+import { cast, changeRooms, tell } from './room-records.ts'
 import type { Session } from './session.ts'
 
 /** What may cross with the end of a move or an assignment is no mistake of the node. */
@@ -35,6 +36,8 @@ export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
         const body = batch.subarray(start, end)
         if (type === RecordType.report) report(gateway, node, body)
         else if (type === RecordType.found) gateway.resumes.found(node, parseFound(body))
+        else if (type === RecordType.cast) cast(gateway, node, flags, body)
+        else if (type === RecordType.tell) tell(gateway, node, flags, body)
         else channelRecord(gateway, node, type, flags, body)
         return
       }
@@ -170,9 +173,11 @@ function current(
     case RecordType.leave:
       session.leave(batch.toString('utf8', start, end))
       break
+    case RecordType.rooms:
+      changeRooms(gateway, session, batch.subarray(start, end))
+      break
     case RecordType.refused:
-      parseRefusal(batch.subarray(start, end))
-      gateway.refused(session, node)
+      refused(gateway, node, session, batch.subarray(start, end))
       break
     default:
       gateway.counters.staleFramesDropped++
@@ -182,6 +187,16 @@ function current(
 function join(session: Session, name: string): void {
   if (!session.join(channelName(name)))
     session.node!.link.putName(RecordType.denied, session.number, session.term, name)
+}
+
+function refused(gateway: Gateway, node: NodeEntry, session: Session, body: Buffer): void {
+  const { code, attempt } = parseRefusal(body)
+  if (code !== 'VETO') gateway.refused(session, node)
+  else if (session.move?.attempt === attempt) session.move?.step('source-vetoed')
+}
+
+function isVeto(body: Buffer): boolean {
+  return parseRefusal(body).code === 'VETO'
 }
 
 /** A record of another assignment: the target of a move answers, an old handler speaks late, or it is stale. */
@@ -200,6 +215,7 @@ function other(
   if (move !== null && move.to === node && move.attempt === term) {
     if (type === RecordType.ready) move.step('ready')
     // Who has taken a prepared session away has the served one too, or nothing: then it goes on where it is.
+    else if (type === RecordType.refused && isVeto(batch.subarray(start, end))) move.step('target-vetoed')
     else if (type === RecordType.refused || type === RecordType.lost) move.step('refused')
     else if (type !== RecordType.kept) gateway.counters.staleFramesDropped++
     return

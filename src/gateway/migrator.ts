@@ -52,6 +52,8 @@ const outcomes: Record<HandoverEvent, MigrationOutcome> = {
   'target-lost': 'target-lost',
   'session-closed': 'session-closed',
   cancelled: 'cancelled',
+  'target-vetoed': 'vetoed',
+  'source-vetoed': 'vetoed',
 }
 
 /** How often deadlines and the budget are looked at while there is something to do. */

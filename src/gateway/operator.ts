@@ -1,4 +1,5 @@
 import type { Limits } from '../protocol/limits.ts'
+import type { SessionMeta } from '../protocol/link-records.ts'
 
 /** What operators see and do. The admin API, metrics and the demo stand on this interface alone. */
 export interface Operator {
@@ -106,7 +107,7 @@ export interface NodeView {
 export interface SessionView {
   id: string
   pool: string
-  transport: 'websocket' | 'sse'
+  transport: SessionMeta['transport']
   /** null while no node holds it. */
   node: string | null
   term: number
@@ -172,6 +173,7 @@ export type MigrationReason = 'rebalance' | 'drain' | 'operator' | 'node-lost'
 export type MigrationOutcome =
   | 'moved'
   | 'refused'
+  | 'vetoed'
   | 'prepare-timeout'
   | 'quiesce-timeout'
   | 'source-lost'
@@ -181,7 +183,7 @@ export type MigrationOutcome =
 
 /** Totals since the gateway started; `connections` are those open now. */
 export interface Counters {
-  connections: { websocket: number; sse: number }
+  connections: Record<SessionMeta['transport'], number>
   messagesIn: number
   messagesOut: number
   messagesLost: number

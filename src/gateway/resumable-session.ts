@@ -188,6 +188,11 @@ export class ResumableSession extends Session {
     return RecordFlag.resumable
   }
 
+  /** Its outputs are numbered for the client too: none may be missing. */
+  protected override get takesVolatile(): boolean {
+    return true
+  }
+
   protected override get initialCredit(): number {
     return this.host.limits.clientBufferBytes
   }

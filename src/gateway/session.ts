@@ -10,12 +10,14 @@ import type { Move } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { Counters } from './operator.ts'
 import type { ResumableSession } from './resumable-session.ts'
+import type { Member, Rooms } from './rooms.ts'
 
 /** What all sessions of a gateway share. */
 export interface SessionHost {
   readonly limits: Readonly<Limits>
   readonly counters: Counters
   readonly channels: Channels
+  readonly rooms: Rooms
   readonly slowConsumer: SlowConsumerPolicy
   /** Resumable sessions whose client is not there. */
   readonly detached: Set<ResumableSession>
@@ -32,6 +34,8 @@ export interface SessionHost {
 const creditTolerance = 4
 /** Each hand-over that is called off has the node flush some more; a client that has not taken this many is too slow. */
 const slowWindows = 3
+/** A session that moves faster than its former nodes fall silent is listened to at this many of them. */
+const formersKept = 8
 
 /** What happens to a client that does not read what its channels get. */
 export type SlowConsumerPolicy = 'close' | 'drop' | 'coalesce'
@@ -47,7 +51,7 @@ interface CommitWaiter {
   done(committed: boolean): void
 }
 
-/** The last assignment, whose late output is still delivered. */
+/** An earlier assignment, whose late output is still delivered. */
 interface FormerAssignment {
   readonly node: NodeEntry
   readonly term: number
@@ -97,8 +101,11 @@ export class Session {
   private held: HeldOutput[] = []
   private heldBytes = 0
   private waiters: CommitWaiter[] = []
-  private former: FormerAssignment | null = null
+  /** The newest first. */
+  private formers: FormerAssignment[] = []
   private channels: Set<Channel> | null = null
+  /** What it is in the rooms, by scope; kept by `Rooms`. */
+  readonly members = new Map<string, Member>()
   /** With `coalesce`: the latest of each channel that the client has not got. */
   protected latest: Map<Channel, SharedMessages> | null = null
 
@@ -226,6 +233,21 @@ export class Session {
     this.channels = null
   }
 
+  /** A message to all who are in some rooms. As with channels no credit is taken, so a client that reads slowly is closed, or misses it. */
+  deliverCast(shared: SharedMessages, isVolatile: boolean): void {
+    const { connection, host } = this
+    if (connection === null || (isVolatile && !takesVolatile(connection))) return
+    if (connection.pendingBytes <= host.limits.clientBufferBytes || connection.keepsUp()) {
+      host.counters.messagesOut++
+      connection.deliverShared(shared)
+    } else if (host.slowConsumer === 'close') {
+      host.counters.slowConsumers.close++
+      this.closeClient(CloseCode.slowConsumer, 'the client reads too slowly')
+    } else {
+      host.counters.slowConsumers.drop++
+    }
+  }
+
   /**
    * What a channel got in this turn. No credit is taken: the publisher is not this session's node. Returns false when a client that
    * reads slowly has missed some of it.
@@ -291,7 +313,10 @@ export class Session {
       this.host.counters.messagesLost += seq - this.outputs - 1
     }
     this.outputs = seq
-    if ((flags & RecordFlag.held) === 0) {
+    if ((flags & RecordFlag.volatile) !== 0 && !this.takesVolatile) {
+      this.creditOwed += end - start
+      if (!this.blocked) this.grant()
+    } else if ((flags & RecordFlag.held) === 0) {
       this.deliver(seq, batch, start, end, text)
     } else {
       this.held.push({ seq, payload: batch.subarray(start, end), text })
@@ -307,6 +332,10 @@ export class Session {
     }
   }
 
+  protected get takesVolatile(): boolean {
+    return this.connection !== null && takesVolatile(this.connection)
+  }
+
   closedByNode(code: number, reason: string): void {
     this.deliverHeld()
     if (code === CloseCode.slowConsumer) this.host.counters.slowConsumers.close++
@@ -314,7 +343,7 @@ export class Session {
     this.end()
   }
 
-  /** Output of the assignment before this one: delivered, unless it comes too late. Returns false when it is stale. */
+  /** Output of an assignment before this one: delivered, unless it comes too late. Returns false when it is stale. */
   lateOutput(
     node: NodeEntry,
     term: number,
@@ -323,10 +352,9 @@ export class Session {
     start: number,
     end: number,
   ): boolean {
-    const { former } = this
-    if (former === null || former.node !== node || former.term !== term || (flags & RecordFlag.late) === 0)
-      return false
-    if (this.host.now() > former.until) return false
+    if ((flags & RecordFlag.late) === 0) return false
+    const former = this.formers.find((one) => one.node === node && one.term === term)
+    if (former === undefined || this.host.now() > former.until) return false
     this.deliver(0, batch, start, end, (flags & RecordFlag.text) !== 0)
     return true
   }
@@ -359,11 +387,11 @@ export class Session {
   prepare(target: NodeEntry, term: number): void {
     target.link.putFields(
       RecordType.prepare,
-      this.openFlags,
+      this.openFlags | (this.state === null ? 0 : RecordFlag.state),
       this.number,
       term,
       [this.meta.length],
-      this.meta,
+      this.meta + (this.state ?? ''),
     )
   }
 
@@ -382,11 +410,13 @@ export class Session {
 
   /** The prepared target has the session. `sourceFinished`: FIN arrived; else the source is gone, and it may have begun messages. */
   activate(target: NodeEntry, term: number, sourceFinished: boolean): void {
-    const until = this.host.now() + this.host.limits.lateOutputMs
-    const former = sourceFinished ? { node: this.node!, term: this.term, until } : null
+    const now = this.host.now()
+    const until = now + this.host.limits.lateOutputMs
+    const formers = this.formers.filter((former) => former.until > now).slice(0, formersKept - 1)
+    if (sourceFinished) formers.unshift({ node: this.node!, term: this.term, until })
     this.unassign(!sourceFinished)
     this.assign(target, term)
-    this.former = former
+    this.formers = formers
     this.migrations++
     target.link.putFields(
       RecordType.activate,
@@ -423,7 +453,7 @@ export class Session {
     this.outputs -= this.held.length
     this.held = []
     this.heldBytes = 0
-    this.former = null
+    this.formers = []
     this.host.counters.messagesRedelivered += this.inbox.rewind(handled)
   }
 
@@ -514,6 +544,7 @@ export class Session {
     for (const waiter of this.waiters) waiter.done(false)
     this.waiters = []
     this.leaveAll()
+    this.host.rooms.leaveAll(this)
     this.unassign(false)
     this.detach()
     this.host.ended(this)
@@ -563,6 +594,10 @@ export class Session {
     this.node.link.putU32(RecordType.credit, 0, this.number, this.term, this.creditOwed)
     this.creditOwed = 0
   }
+}
+
+function takesVolatile(connection: ClientConnection): boolean {
+  return connection.takesVolatile?.() ?? connection.keepsUp()
 }
 
 /** JSON without any character beyond ASCII, so that its length in bytes is its length. */

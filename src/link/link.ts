@@ -190,6 +190,16 @@ export class Link {
     this.slab.set(payload, at + 2 + name.length)
   }
 
+  /** CAST: a number, an audience as JSON, and a payload. */
+  putCast(flags: number, number: number, audience: object, payload: Uint8Array): void {
+    const json = Buffer.from(JSON.stringify(audience))
+    const at = this.begin(8 + json.length + payload.length, RecordType.cast, flags, 0, 0)
+    writeU32(this.slab, at, number)
+    writeU32(this.slab, at + 4, json.length)
+    this.slab.set(json, at + 8)
+    this.slab.set(payload, at + 8 + json.length)
+  }
+
   /** A record whose body is a channel's name. */
   putName(type: number, session: number, term: number, name: string): void {
     const body = Buffer.from(name)

@@ -50,6 +50,12 @@ export const RecordType = {
   leave: 0x27,
   denied: 0x28,
   acked: 0x29,
+  rooms: 0x2a,
+  cast: 0x40,
+  casted: 0x41,
+  tell: 0x42,
+  told: 0x43,
+  peers: 0x44,
 } as const
 
 export const RecordFlag = {
@@ -60,6 +66,7 @@ export const RecordFlag = {
   late: 0x10,
   recovered: 0x20,
   resumable: 0x40,
+  volatile: 0x80,
 } as const
 
 export type LinkRole = 'gateway' | 'node'
@@ -87,7 +94,8 @@ function specify(
   minBodyBytes: number,
   maxBodyBytes = minBodyBytes,
 ) {
-  specs[type] = { name, from, session: type >= 0x10, minBodyBytes, maxBodyBytes }
+  const session = type >= 0x10 && type < 0x40
+  specs[type] = { name, from, session, minBodyBytes, maxBodyBytes }
 }
 specify(RecordType.hello, 'HELLO', 'node', 2, jsonBytes)
 specify(RecordType.welcome, 'WELCOME', 'gateway', 2, jsonBytes)
@@ -128,6 +136,12 @@ specify(RecordType.join, 'JOIN', 'node', 1, channelNameBytes)
 specify(RecordType.leave, 'LEAVE', 'node', 1, channelNameBytes)
 specify(RecordType.denied, 'DENIED', 'gateway', 1, channelNameBytes)
 specify(RecordType.acked, 'ACKED', 'gateway', 4)
+specify(RecordType.rooms, 'ROOMS', 'node', 2, jsonBytes)
+specify(RecordType.cast, 'CAST', 'node', 8, payloadBytes)
+specify(RecordType.casted, 'CASTED', 'gateway', 8)
+specify(RecordType.tell, 'TELL', 'node', 3, payloadBytes)
+specify(RecordType.told, 'TOLD', 'gateway', 3, payloadBytes)
+specify(RecordType.peers, 'PEERS', 'gateway', 2, payloadBytes)
 
 export function recordName(type: number): string {
   return specs[type]?.name ?? `0x${type.toString(16).padStart(2, '0')}`
@@ -231,6 +245,8 @@ export interface Hello {
   version: string
   /** Whether balance is a reason to move the node's sessions. Absent: `always`. */
   migrate?: MigratePolicy
+  /** It wants to know the others of its pool that want the same, and be told things by them. Default false. */
+  peers?: boolean
 }
 
 const migratePolicies = ['always', 'drain'] as const
@@ -273,11 +289,13 @@ export interface Steer {
   drain?: DrainOrder | null
 }
 
-const refusalCodes = ['FULL', 'DRAINING', 'STALE', 'GAP'] as const
+const refusalCodes = ['FULL', 'DRAINING', 'STALE', 'GAP', 'VETO'] as const
 
 export interface Refusal {
   code: (typeof refusalCodes)[number]
   message: string
+  /** With VETO of a source: of which hand-over. */
+  attempt?: number
 }
 
 /** A gateway looks for a session that a client wants to resume (PROTOCOL.md §1.10). */
@@ -325,7 +343,7 @@ export interface TakenInfo {
 /** What the node learns of a session's client. */
 export interface SessionMeta {
   id: string
-  transport: 'websocket' | 'sse'
+  transport: 'websocket' | 'sse' | 'socket.io'
   /** IP address of the client. */
   address: string
   path: string
@@ -343,7 +361,7 @@ const maxWeight = 1_000_000
 /** Throws RECORD_INVALID naming the field and the allowed values. */
 export function parseHello(body: Buffer): Hello {
   const value = parseJsonObject(body, 'HELLO')
-  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version, migrate } = value
+  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version, migrate, peers } = value
   if (typeof protocol !== 'number') throw invalid('HELLO.protocol must be a number')
   if (!isName(id)) throw invalid('HELLO.id must be 1 to 64 of A-Z a-z 0-9 . _ : -')
   if (!isName(instance) || instance.length < 8)
@@ -359,8 +377,20 @@ export function parseHello(body: Buffer): Hello {
     throw invalid('HELLO.version must be a string of at most 64 characters')
   if (migrate !== undefined && !isMigratePolicy(migrate))
     throw invalid(`HELLO.migrate must be one of ${migratePolicies.join(', ')}`)
-  const always = { protocol, id, instance, pool, weight, maxSessions, host, pid, version }
-  return migrate === undefined ? always : { ...always, migrate }
+  if (peers !== undefined && typeof peers !== 'boolean') throw invalid('HELLO.peers must be a boolean')
+  return {
+    protocol,
+    id,
+    instance,
+    pool,
+    weight,
+    maxSessions,
+    host,
+    pid,
+    version,
+    ...(migrate === undefined ? {} : { migrate }),
+    ...(peers === undefined ? {} : { peers }),
+  }
 }
 
 export function parseReport(body: Buffer): Report {
@@ -407,10 +437,14 @@ export function parseWelcome(body: Buffer): Welcome {
 }
 
 export function parseRefusal(body: Buffer): Refusal {
-  const { code, message } = parseJsonObject(body, 'REFUSED')
+  const { code, message, attempt } = parseJsonObject(body, 'REFUSED')
   if (!refusalCodes.includes(code as Refusal['code']))
     throw invalid(`REFUSED.code must be one of ${refusalCodes.join(', ')}`)
-  return { code: code as Refusal['code'], message: String(message ?? '') }
+  return {
+    code: code as Refusal['code'],
+    message: String(message ?? ''),
+    ...(isCount(attempt, 0) ? { attempt } : {}),
+  }
 }
 
 export function parseSeek(body: Buffer): Seek {

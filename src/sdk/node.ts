@@ -22,6 +22,7 @@ import {
 } from '../protocol/link-records.ts'
 import { type ChannelHandler, NodeChannels } from './channels.ts'
 import type { Discovery } from './discovery.ts'
+import { NodeGroups } from './groups.ts'
 import { checkOptions } from './node-options.ts'
 import { ResumableSessions } from './resumable-sessions.ts'
 import type { NodeSession } from './session.ts'
@@ -63,7 +64,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     maxSessions?: number
     token: string | undefined
   }
-  private readonly instance = randomBytes(12).toString('base64url')
+  /** Random for each process. */
+  readonly instance = randomBytes(12).toString('base64url')
   private readonly links = new Set<GatewayLink>()
   private readonly dialers = new Map<string, LinkDialer>()
   private discovery: Discovery | null = null
@@ -72,6 +74,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   private stopped = false
   private readonly lag = monitorEventLoopDelay({ resolution: lagResolutionMs })
   private readonly channels: NodeChannels
+  /** Rooms and other nodes, for adapters of other protocols. */
+  readonly groups = new NodeGroups()
   private readonly resumable: ResumableSessions
   private handlers: SessionHandlers | null = null
   private started = false
@@ -205,6 +209,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.drainOrder ??= { deadlineMs: null, ratePerSecond: null }
     this.reportNow()
     while (waiting()) await new Promise<void>((resolve) => (this.drainProgress = resolve))
+    await this.handlers?.drained?.()
     await this.stop()
   }
 
@@ -279,6 +284,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       pid: process.pid,
       version,
       migrate,
+      peers: this.groups.handlers !== null,
     }
   }
 
@@ -304,9 +310,10 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.links.add(entry)
     link.putJson(RecordType.report, 0, 0, this.report(entry))
     this.channels.linkUp(link, welcome.limits.messageBytes)
+    this.groups.linkUp(link)
     this.emit('connected', welcome.gateway)
     return {
-      record: (type, flags, session, term, batch, start, end) => {
+      record: (type, flags, number, term, batch, start, end) => {
         if (type === RecordType.drained) {
           entry.drained = true
           this.drainProgress?.()
@@ -315,8 +322,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
           this.steer(parseSteer(batch.subarray(start, end)))
         } else if (type === RecordType.published) {
           this.channels.published(flags, batch.subarray(start, end))
-        } else {
-          sessions.record(type, flags, session, term, batch, start, end)
+        } else if (number !== 0 || !this.groups.record(link, type, flags, batch.subarray(start, end))) {
+          sessions.record(type, flags, number, term, batch, start, end)
         }
       },
       beforeFlush: () => sessions.writeCommits(),
@@ -328,6 +335,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   private unlinked(entry: GatewayLink): void {
     this.links.delete(entry)
     this.channels.linkDown(entry.link)
+    this.groups.linkDown(entry.link)
     const { instance } = entry.welcome
     // A second link to the same process has replaced this one, and its sessions were recovered.
     const isReplaced = [...this.links].some(({ welcome }) => welcome.instance === instance)

@@ -6,7 +6,7 @@ import type { Assignment } from './session-host.ts'
 type Data = string | Uint8Array
 
 /** An output that waits for credit, or a commit that must not overtake it. */
-type QueuedOutput = { data: Data } | { ack: number; state: string | null }
+type QueuedOutput = { data: Data; flags: number } | { ack: number; state: string | null }
 
 /** What a session writes, in order: its outputs as far as the credit goes, and the commits between them. */
 export class SessionOutput {
@@ -60,12 +60,13 @@ export class SessionOutput {
     return this.held.length > 0
   }
 
-  emit(data: Data): void {
+  emit(data: Data, flags = 0): void {
     if (this.writable) {
-      this.putOutput(data)
+      this.putOutput(data, flags)
       return
     }
-    this.outbox.push({ data })
+    if ((flags & RecordFlag.volatile) !== 0 && this.kept === null) return
+    this.outbox.push({ data, flags })
     this.outboxBytes += data.length
     if (this.outboxBytes > this.assignment.host.queueBytes) {
       this.outbox = []
@@ -172,10 +173,10 @@ export class SessionOutput {
   }
 
   /** Writes an output behind the end of the term. Returns false when there is no credit left for it. */
-  writeLate(data: Data): boolean {
+  writeLate(data: Data, flags = 0): boolean {
     // Nobody grants credit for it any more, so what was left at the hand-over is all there is.
     if (this.assignment.host.link.closed || this.credit <= 0) return false
-    this.credit -= this.write(RecordFlag.late, 0, data)
+    this.credit -= this.write(flags | RecordFlag.late, 0, data)
     return true
   }
 
@@ -199,7 +200,7 @@ export class SessionOutput {
         if (this.credit <= 0 && !whatever && !begun) break
         begun = this.assignment.host.atomic
         this.outboxBytes -= entry.data.length
-        this.putOutput(entry.data)
+        this.putOutput(entry.data, entry.flags)
       } else {
         this.putCommit(entry.ack, entry.state)
         begun = false
@@ -209,9 +210,9 @@ export class SessionOutput {
     this.outbox.splice(0, sent)
   }
 
-  private putOutput(data: Data): void {
+  private putOutput(data: Data, flags = 0): void {
     const seq = ++this.seq
-    const bytes = this.write(this.assignment.host.atomic ? RecordFlag.held : 0, seq, data)
+    const bytes = this.write(flags | (this.assignment.host.atomic ? RecordFlag.held : 0), seq, data)
     this.credit -= bytes
     // A copy: the application may use its buffer for something else.
     this.kept?.append(seq, typeof data === 'string' ? data : Buffer.from(data), bytes)

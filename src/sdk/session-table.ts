@@ -189,7 +189,7 @@ export class SessionTable implements SessionHost {
     if (isOpen) {
       this.activate(session, flags, batch, start, metaEnd, end, (flags & RecordFlag.recovered) !== 0)
     } else {
-      this.link.put(RecordType.ready, 0, number, term)
+      session.prepare((flags & RecordFlag.state) !== 0 ? batch.toString('utf8', metaEnd, end) : null)
     }
   }
 

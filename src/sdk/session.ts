@@ -1,10 +1,10 @@
 import { CloseCode, clipCloseReason, isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { RecordType, type SessionMeta } from '../protocol/link-records.ts'
+import { RecordFlag, RecordType, type SessionMeta } from '../protocol/link-records.ts'
 import { checkedChannel } from './channels.ts'
 import type { Assignment, SessionHost } from './session-host.ts'
 import { SessionOutput } from './session-output.ts'
-import type { CloseReason, Json, MessageContext, Session } from './types.ts'
+import type { CloseReason, Json, MessageContext, SendOptions, Session } from './types.ts'
 
 /**
  * importing → open → (quiescing → finished → moved) or (closing → gone).
@@ -39,6 +39,8 @@ export class NodeSession implements Session {
   /** The client left; takes effect once the session is open. */
   protected clientGone: CloseReason | null = null
   private movedAt = 0
+  /** The application has prepared for it. */
+  private prepared = false
 
   /** `keeping`: its outputs are kept until the client has acknowledged them. */
   constructor(assignment: Assignment, meta: SessionMeta, keeping = false) {
@@ -87,7 +89,7 @@ export class NodeSession implements Session {
     if (!this.busy) this.commit()
   }
 
-  send(data: string | Uint8Array): boolean {
+  send(data: string | Uint8Array, options?: SendOptions): boolean {
     const limit = this.host.messageBytes
     if (
       data.length > limit ||
@@ -95,9 +97,10 @@ export class NodeSession implements Session {
     ) {
       throw new EvenkeelError('TOO_LARGE', `a message has at most ${limit} bytes`)
     }
-    if (!this.open) return this.sendLate(data)
+    const flags = options?.volatile === true ? RecordFlag.volatile : 0
+    if (!this.open) return this.sendLate(data, flags)
     if (!this.host.atomic) {
-      this.output.emit(data)
+      this.output.emit(data, flags)
     } else if (this.busy) {
       this.output.hold(data)
     } else {
@@ -152,6 +155,38 @@ export class NodeSession implements Session {
       return
     }
     this.start()
+  }
+
+  /** READY follows, or REFUSED when the application does not want it. */
+  prepare(state: string | null): void {
+    const { handlers } = this.host
+    const ready = () => {
+      if (this.phase === 'importing') this.host.link.put(RecordType.ready, 0, this.number, this.term)
+    }
+    const vetoed = (error: unknown) => {
+      if (this.phase !== 'importing') return
+      this.prepared = false
+      this.refuse(error)
+      this.end('gone')
+    }
+    if (handlers.prepare === undefined) {
+      ready()
+      return
+    }
+    this.prepared = true
+    try {
+      this.value = state === null ? undefined : JSON.parse(state)
+      const result = handlers.prepare(this)
+      if (isPromise(result)) result.then(ready, vetoed)
+      else ready()
+    } catch (error) {
+      vetoed(error)
+    }
+  }
+
+  /** What the session's client is in; for adapters of other protocols (PROTOCOL.md §1.11). */
+  changeRooms(change: object): void {
+    if (this.open) this.host.link.putJson(RecordType.rooms, this.number, this.term, change)
   }
 
   receive(data: string | Uint8Array, seq: number, redelivered: boolean): void {
@@ -320,10 +355,10 @@ export class NodeSession implements Session {
     this.output.commit(this.settled, state)
   }
 
-  private sendLate(data: string | Uint8Array): boolean {
+  private sendLate(data: string | Uint8Array, flags: number): boolean {
     if (this.phase !== 'finished' && this.phase !== 'moved') return false
     if (this.phase === 'moved' && this.host.now() - this.movedAt > this.host.lateOutputMs) return false
-    return this.output.writeLate(data)
+    return this.output.writeLate(data, flags)
   }
 
   /** Its records go elsewhere from now on. */
@@ -353,6 +388,19 @@ export class NodeSession implements Session {
   private finish(): void {
     this.closeReason = { code: CloseCode.serviceRestart, reason: 'migrated', cause: 'migrated' }
     const reason = this.closeReason
+    let veto: unknown = null
+    const hook = () => {
+      try {
+        const result = this.host.handlers.close?.(this, reason)
+        return isPromise(result) ? result.catch(keepVeto) : result
+      } catch (error) {
+        return keepVeto(error)
+      }
+    }
+    const keepVeto = (error: unknown) => {
+      if (!(error instanceof EvenkeelError) || error.code !== 'VETO') throw error
+      veto = error
+    }
     const fin = () => {
       if (this.phase !== 'quiescing') return
       this.output.finish()
@@ -363,10 +411,11 @@ export class NodeSession implements Session {
         return
       }
       this.phase = 'finished'
-      this.host.link.putU32(RecordType.fin, 0, this.number, this.term, this.attempt)
+      if (veto !== null) this.refuse(veto, this.attempt)
+      else this.host.link.putU32(RecordType.fin, 0, this.number, this.term, this.attempt)
       this.wakeDrained()
     }
-    if (this.guard('close', () => this.host.handlers.close?.(this, reason), fin) === undefined) fin()
+    if (this.guard('close', hook, fin) === undefined) fin()
   }
 
   private finishClosing(): void {
@@ -393,8 +442,25 @@ export class NodeSession implements Session {
       )
   }
 
+  /** Says VETO, of a hand-over or of what was to come. */
+  private refuse(error: unknown, attempt?: number): void {
+    const message = clipCloseReason(String((error as Error)?.message ?? error))
+    this.host.link.putJson(RecordType.refused, this.number, this.term, { code: 'VETO', message, attempt })
+  }
+
+  /** It is not coming, or not coming back. */
+  private part(): void {
+    try {
+      this.host.handlers.released?.(this)
+    } catch (error) {
+      this.host.failed(this, error, 'released')
+    }
+  }
+
   private end(phase: 'moved' | 'gone'): void {
+    const parted = this.phase === 'finished' || (this.phase === 'importing' && this.prepared)
     this.phase = phase
+    if (parted) this.part()
     this.movedAt = this.host.now()
     this.inbox = []
     this.output.end()

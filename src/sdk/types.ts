@@ -73,13 +73,28 @@ export interface CloseReason {
  */
 export interface SessionHandlers<State extends Json = Json> {
   /**
+   * The session is about to come here, with the state of its last commit: `open` follows, or `released` when it does not come. What throws
+   * keeps it where it is. Nothing can be sent yet. Within 5 s.
+   */
+  prepare?(session: Session<State>): void | Promise<void>
+  /**
    * The session is here: new, or (`session.recovered`) continued from another node or after a migration that was called off.
    * Not called when the session goes on here by way of another gateway: nothing has changed for it then.
    */
   open?(session: Session<State>): void | Promise<void>
   /** Committed when it settles. */
   message?(session: Session<State>, data: string | Uint8Array, context: MessageContext): void | Promise<void>
+  /** An error with code VETO calls a move off (cause `migrated`): `open` runs again, with `recovered`. */
   close?(session: Session<State>, reason: CloseReason): void | Promise<void>
+  /** A session that was prepared does not come, or one that was handed over (`close` with cause `migrated`) does not come back. */
+  released?(session: Session<State>): void
+  /** `drain` has moved all sessions away; links close when this settles. */
+  drained?(): void | Promise<void>
+}
+
+export interface SendOptions {
+  /** Dropped when the client does not keep up; not with clients that resume. Default false. */
+  volatile?: boolean
 }
 
 export interface Session<State extends Json = Json> {
@@ -105,7 +120,7 @@ export interface Session<State extends Json = Json> {
    * read; with a client that can resume, that it has not acknowledged, also while it is away.
    * Throws TOO_LARGE above the message limit (1 MiB).
    */
-  send(data: string | Uint8Array): boolean
+  send(data: string | Uint8Array, options?: SendOptions): boolean
   /** Resolves when more may be sent, or when the session is gone. */
   drained(): Promise<void>
   /**

@@ -74,6 +74,26 @@ const breaches: [string, (session: ScriptedSession) => Buffer | string, reason: 
     () => encodeRecord('welcome', { body: json({}) }),
     /^WELCOME does not come from a node$/,
   ],
+  [
+    'a CAST that is shorter than its audience',
+    () => encodeRecord('cast', { body: u32s([0, 9], '{}') }),
+    /^CAST: the audience/,
+  ],
+  [
+    'a CAST without a scope',
+    () => encodeRecord('cast', { body: u32s([0, 2], '{}') }),
+    /^CAST.scope must be a string of 1 to 255 characters$/,
+  ],
+  [
+    'ROOMS that are no names',
+    (s) => of(s, 'rooms', { body: json({ scope: '/', join: [null] }) }),
+    /^ROOMS.join must be a list of strings and numbers$/,
+  ],
+  [
+    'a TELL that is shorter than its name',
+    () => encodeRecord('tell', { body: Buffer.from([9, 0, 0x61]) }),
+    /^TELL: the name/,
+  ],
   ['half a record', (s) => output(s, 4, 'x').subarray(0, -1), /^length 15 does not fit the message$/],
   ['half a header', () => Buffer.alloc(5), /^a record header needs 14 bytes, 5 are left$/],
   ['a body too short', (s) => of(s, 'commit', { body: Buffer.alloc(3) }), /^COMMIT has a body of 3 bytes/],

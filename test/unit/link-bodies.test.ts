@@ -160,7 +160,7 @@ describe('REPORT, REFUSED, WELCOME', () => {
   })
 
   test.each([{}, { code: 'full' }, { code: 7 }, { message: 'FULL' }])('REFUSED %j is refused', (value) => {
-    expectInvalid(parseRefusal, json(value), 'REFUSED.code must be one of FULL, DRAINING, STALE, GAP')
+    expectInvalid(parseRefusal, json(value), 'REFUSED.code must be one of FULL, DRAINING, STALE, GAP, VETO')
   })
 
   test.each([

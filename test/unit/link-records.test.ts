@@ -27,6 +27,11 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['seek', 'gateway', 2, 65_536],
   ['found', 'node', 2, 65_536],
   ['drop', 'gateway', 2, 65_536],
+  ['cast', 'node', 8, payloadBytes],
+  ['casted', 'gateway', 8, 8],
+  ['tell', 'node', 3, payloadBytes],
+  ['told', 'gateway', 3, payloadBytes],
+  ['peers', 'gateway', 2, payloadBytes],
   ['open', 'gateway', 16, payloadBytes],
   ['prepare', 'gateway', 4, payloadBytes],
   ['ready', 'node', 0, 0],
@@ -52,9 +57,10 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['leave', 'node', 1, 255],
   ['denied', 'gateway', 1, 255],
   ['acked', 'gateway', 4, 4],
+  ['rooms', 'node', 2, 65_536],
 ]
 const roles = ['gateway', 'node'] as const
-const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10
+const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10 || RecordType[kind] >= 0x40
 const comesFrom = (from: LinkRole | 'both', role: LinkRole) => from === role || from === 'both'
 
 function validRecord(role: LinkRole): fc.Arbitrary<WireRecord> {

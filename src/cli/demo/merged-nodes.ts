@@ -21,6 +21,7 @@ function mergeNode(said: readonly NodeView[], gateways: number): NodeView {
     sessionsByTransport: {
       websocket: sum(said, ({ sessionsByTransport }) => sessionsByTransport.websocket),
       sse: sum(said, ({ sessionsByTransport }) => sessionsByTransport.sse),
+      'socket.io': sum(said, ({ sessionsByTransport }) => sessionsByTransport['socket.io']),
     },
     messagesPerSecond: sum(live, ({ messagesPerSecond }) => messagesPerSecond),
   }

@@ -16,6 +16,10 @@ export type HandoverEvent =
   | 'target-lost'
   | 'session-closed'
   | 'cancelled'
+  /** The target cannot serve the session, and never has it. */
+  | 'target-vetoed'
+  /** The source cannot hand the session over, and waits to be told to go on. */
+  | 'source-vetoed'
 
 export type HandoverEffect =
   /** Ask the source to finish; client messages are kept from now on. */
@@ -42,6 +46,7 @@ const table: Record<'preparing' | 'quiescing', Partial<Record<HandoverEvent, Han
     'target-lost': { phase: 'stayed', effects: [] },
     'source-lost': { phase: 'moved', effects: ['activate-recovered'] },
     'source-refused': { phase: 'stayed', effects: ['release-target'] },
+    'target-vetoed': { phase: 'stayed', effects: [] },
     'session-closed': { phase: 'stayed', effects: ['release-target'] },
     cancelled: { phase: 'stayed', effects: ['release-target'] },
   },
@@ -53,6 +58,8 @@ const table: Record<'preparing' | 'quiescing', Partial<Record<HandoverEvent, Han
     'target-lost': { phase: 'stayed', effects: ['resume-source'] },
     'source-lost': { phase: 'moved', effects: ['activate-recovered'] },
     'source-refused': { phase: 'stayed', effects: ['release-target'] },
+    'target-vetoed': { phase: 'stayed', effects: ['resume-source'] },
+    'source-vetoed': { phase: 'stayed', effects: ['release-target', 'resume-source'] },
     'session-closed': { phase: 'stayed', effects: ['release-target', 'resume-source'] },
     cancelled: { phase: 'stayed', effects: ['release-target', 'resume-source'] },
   },

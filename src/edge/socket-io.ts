@@ -1,0 +1,108 @@
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { type Socket as EngineSocket, Server } from 'engine.io'
+import type { Gateway } from '../gateway/gateway.ts'
+import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
+import { SocketIoConnection } from './socket-io-connection.ts'
+import { ownerTag, restoreForwarded, SocketIoForwarder } from './socket-io-forward.ts'
+
+export interface SocketIoEdgeOptions {
+  gateway: Gateway
+  pool: string
+  allowedOrigins: AllowedOrigins
+  /** What the gateways of the cluster know each other by; null: they are on one machine. */
+  peerToken: string | null
+}
+
+/** Terminates Engine.IO: polling, WebSocket, upgrades, heartbeats. One session for each socket. */
+export class SocketIoEdge {
+  private readonly options: SocketIoEdgeOptions
+  private readonly engine: Server
+  private readonly forwarder: SocketIoForwarder
+  private readonly connections = new Set<SocketIoConnection>()
+
+  constructor(options: SocketIoEdgeOptions) {
+    this.options = options
+    const { limits, id } = options.gateway
+    this.forwarder = new SocketIoForwarder(options.gateway, options.peerToken)
+    this.engine = new Server({
+      transports: ['polling', 'websocket'],
+      pingInterval: limits.idlePingMs,
+      pingTimeout: limits.idlePongMs,
+      upgradeTimeout: limits.handshakeMs,
+      maxHttpBufferSize: limits.messageBytes,
+      perMessageDeflate: false,
+      httpCompression: false,
+      // Who may come is decided before; this only says so to browsers.
+      cors: { origin: true, credentials: true },
+    })
+    const owner = ownerTag(id)
+    this.engine.generateId = () => `${owner}.${randomBytes(18).toString('base64url')}`
+    this.engine.on('connection', (socket: EngineSocket) => this.connected(socket))
+  }
+
+  /** A request to `/socket.io/`. Throws what the client is to be answered. */
+  async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    checkOrigin(request, this.options.allowedOrigins)
+    const owner = this.ownerOf(request)
+    if (owner !== null) {
+      this.forwarder.request(owner, request, response)
+      return
+    }
+    await this.admit(request)
+    if (!response.destroyed) this.engine.handleRequest(request as never, response)
+  }
+
+  /** Throws what the client is to be answered. */
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    checkNoBody(request)
+    checkOrigin(request, this.options.allowedOrigins)
+    const owner = this.ownerOf(request)
+    if (owner !== null) {
+      this.forwarder.upgrade(owner, request, socket, head)
+      return
+    }
+    await this.admit(request)
+    if (!socket.destroyed) this.engine.handleUpgrade(request as never, socket, head)
+  }
+
+  /** A request that another gateway has checked and sent here. It is not sent on, whoever has the session. */
+  forwarded(request: IncomingMessage, response: ServerResponse): void {
+    restoreForwarded(request)
+    this.engine.handleRequest(request as never, response)
+  }
+
+  forwardedUpgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    restoreForwarded(request)
+    this.engine.handleUpgrade(request as never, socket, head)
+  }
+
+  close(): void {
+    this.forwarder.close()
+    for (const connection of this.connections) connection.terminate()
+    this.engine.close()
+  }
+
+  private ownerOf({ url = '' }: IncomingMessage): URL | null {
+    const sid = new URLSearchParams(splitTarget(url)[1]).get('sid')
+    return sid === null ? null : this.forwarder.ownerOf(sid)
+  }
+
+  /** Who is new needs a node. Throws NO_NODE, DRAINING. */
+  private async admit({ method, url = '' }: IncomingMessage): Promise<void> {
+    const { gateway, pool } = this.options
+    const isNew = method === 'GET' && !new URLSearchParams(splitTarget(url)[1]).has('sid')
+    if (isNew && !gateway.canAssign(pool)) await gateway.waitForNode(pool)
+  }
+
+  private connected(socket: EngineSocket): void {
+    const { gateway, pool } = this.options
+    const connection = new SocketIoConnection(socket, gateway.limits)
+    this.connections.add(connection)
+    socket.on('close', () => this.connections.delete(connection))
+    const meta = requestMeta(socket.request as unknown as IncomingMessage, 'socket.io', '')
+    connection.session = gateway.openSession(pool, meta, connection)
+    connection.begin()
+  }
+}
