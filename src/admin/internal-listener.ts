@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Operator } from '../gateway/operator.ts'
 import { bearerToken, isSameSecret } from '../link/token.ts'
+import { enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { checkLocalRequest, isLoopbackHost } from './access.ts'
 import { apiPrefix, createApi } from './api.ts'
@@ -20,7 +21,7 @@ export interface InternalListenerOptions {
   logger: AdminLogger
   /** Where the caller will listen; without a token it must be a loopback address. */
   listenHost: string
-  /** Answers what another gateway forwards to `/socket.io/`; it has the admin token. */
+  /** Answers what another gateway forwards to `/socket.io/` or `/engine.io/`; it has the admin token. */
   forwarded?: (request: IncomingMessage, response: ServerResponse) => void
   /** Default: the operator's own readiness. */
   readyz?: () => { ready: boolean; reasons: string[] }
@@ -103,8 +104,6 @@ function assertHeaders(rawHeaders: string[], headerCount: number): void {
   if (hosts > 1) throw new EvenkeelError('BAD_REQUEST', 'Send one Host header.')
 }
 
-const forwardedPath = '/socket.io/'
-
 /** Throws UNAUTHORIZED or FORBIDDEN. */
 export function createAuthorization(
   adminToken: string | null,
@@ -125,7 +124,7 @@ export function createAuthorization(
 }
 
 function isProtected(path: string): boolean {
-  return path === '/metrics' || path === forwardedPath || isApi(path)
+  return path === '/metrics' || enginePath(path) !== null || isApi(path)
 }
 
 function isApi(path: string): boolean {
@@ -155,7 +154,8 @@ function createHandler(options: InternalListenerOptions): Handler {
   return (request, response) => {
     const { path } = splitTarget(request.url ?? '/')
     if (isApi(path)) return api(request, response)
-    if (path === forwardedPath && options.forwarded !== undefined) return options.forwarded(request, response)
+    if (enginePath(path) !== null && options.forwarded !== undefined)
+      return options.forwarded(request, response)
     const page = pages.get(path)
     if (page === undefined) throw new EvenkeelError('NOT_FOUND', 'There is nothing at this path.')
     if (request.method === 'GET' || request.method === 'HEAD') return page(response)

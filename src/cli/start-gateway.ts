@@ -17,6 +17,7 @@ import { GatewayDrain } from '../gateway/gateway-drain.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
+import { enginePath } from '../protocol/engine-paths.ts'
 import type { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
@@ -88,9 +89,10 @@ export async function startGateway(
   internal.on('upgrade', (request: IncomingMessage, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.
     socket.on('error', () => socket.destroy())
-    if (request.url?.startsWith('/socket.io/')) {
+    const engine = enginePath(request.url?.split('?', 1)[0] ?? '')
+    if (engine !== null) {
       try {
-        authorize('/socket.io/', request)
+        authorize(engine, request)
         clients.forwarded.forwardedUpgrade(request, socket as Socket, head)
       } catch (error) {
         socket.end(`HTTP/1.1 ${(error as EvenkeelError).status} Refused\r\nConnection: close\r\n\r\n`)

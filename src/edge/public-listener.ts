@@ -2,10 +2,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
+import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
+import { EngineIoEdge } from './engine-io.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
-import { SocketIoEdge } from './socket-io.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { WebSocketEdge } from './websocket.ts'
 
@@ -16,7 +17,7 @@ export interface PublicListenerOptions {
   allowedOrigins: AllowedOrigins
   /** null: clients that return are as new ones. */
   persistence: Persistence | null
-  /** See `SocketIoEdge`. */
+  /** See `EngineIoEdge`. */
   peerToken: string | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
@@ -26,7 +27,7 @@ export interface PublicListenerOptions {
 export interface PublicListener {
   readonly server: Server
   /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
-  readonly forwarded: Pick<SocketIoEdge, 'forwarded' | 'forwardedUpgrade'>
+  readonly forwarded: Pick<EngineIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** Closes the listening socket. Connections go on; requests over those that are kept alive are still answered. */
   stopAccepting(): void
   /** Stops timers and closes what is still open. */
@@ -36,13 +37,16 @@ export interface PublicListener {
 /** Seconds after which a client that was refused should try again; jittered, so that they do not come back as one. */
 const retryAfterSeconds = { min: 1, spread: 5 }
 
-/** The listener that clients see: `/ws`, `/sse`, `/socket.io/`, health. */
+/** The listener that clients see: `/ws`, `/sse`, `/socket.io/`, `/engine.io/`, health. */
 export function createPublicListener(options: PublicListenerOptions): PublicListener {
   const { gateway } = options
   const { limits } = gateway
   const websocket = new WebSocketEdge(options)
   const sse = new SseEdge(options)
-  const socketIo = new SocketIoEdge(options)
+  const engines: Record<EnginePath, EngineIoEdge> = {
+    '/socket.io/': new EngineIoEdge('socket.io', options),
+    '/engine.io/': new EngineIoEdge('engine.io', options),
+  }
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
@@ -82,8 +86,9 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
-    if (isSocketIo(path)) {
-      await socketIo.upgrade(request, socket, head)
+    const engine = enginePath(path)
+    if (engine !== null) {
+      await engines[engine].upgrade(request, socket, head)
       return
     }
     if (path !== '/ws') throw new EvenkeelError('NOT_FOUND', `no WebSocket at ${path.slice(0, 64)}; try /ws`)
@@ -93,8 +98,9 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
-    if (isSocketIo(path)) {
-      await socketIo.request(request, response)
+    const engine = enginePath(path)
+    if (engine !== null) {
+      await engines[engine].request(request, response)
     } else if (path === '/sse') {
       allow(request, 'GET')
       await sse.open(request, response)
@@ -110,7 +116,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     } else if (path === '/ws') {
       throw new EvenkeelError('UPGRADE_REQUIRED', 'this is a WebSocket endpoint')
     } else {
-      throw new EvenkeelError('NOT_FOUND', 'nothing here; clients connect to /ws, /sse or /socket.io/')
+      throw new EvenkeelError(
+        'NOT_FOUND',
+        'nothing here; clients connect to /ws, /sse, /socket.io/ or /engine.io/',
+      )
     }
   }
 
@@ -131,9 +140,17 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     response.writeHead(202, corsHeaders(request)).end()
   }
 
+  /** Only for requests to their paths. */
+  function engineOf(request: IncomingMessage): EngineIoEdge {
+    return engines[enginePath(splitTarget(request.url!)[0])!]
+  }
+
   return {
     server,
-    forwarded: socketIo,
+    forwarded: {
+      forwarded: (request, response) => engineOf(request).forwarded(request, response),
+      forwardedUpgrade: (request, socket, head) => engineOf(request).forwardedUpgrade(request, socket, head),
+    },
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
       NetServer.prototype.close.call(server)
@@ -142,14 +159,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       websocket.close()
       sse.close()
       websocket.terminate()
-      socketIo.close()
+      for (const engine of Object.values(engines)) engine.close()
       server.closeAllConnections()
     },
   }
-}
-
-export function isSocketIo(path: string): boolean {
-  return path === '/socket.io/' || path === '/socket.io'
 }
 
 function destroy(this: Duplex): void {

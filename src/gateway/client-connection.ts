@@ -27,6 +27,7 @@ export class SharedMessages {
     sse?: string[]
     resumable?: Buffer
     socketIo?: readonly EncodedPacket[]
+    engineIo?: readonly EncodedPacket[]
   } = {}
 
   constructor(channel: string, messages: readonly SharedMessage[]) {

@@ -343,7 +343,7 @@ export interface TakenInfo {
 /** What the node learns of a session's client. */
 export interface SessionMeta {
   id: string
-  transport: 'websocket' | 'sse' | 'socket.io'
+  transport: 'websocket' | 'sse' | 'socket.io' | 'engine.io'
   /** IP address of the client. */
   address: string
   path: string

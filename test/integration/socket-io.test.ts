@@ -246,7 +246,12 @@ test('without a node a client is told to come again, and metrics know the transp
   expect(foreign.status).toBe(403)
   await startSocketIoNode([gateway], talk, { id: 'a' })
   await connectClient(gateway)
-  expect(gateway.operator.counters.connections).toEqual({ websocket: 0, sse: 0, 'socket.io': 1 })
+  expect(gateway.operator.counters.connections).toEqual({
+    websocket: 0,
+    sse: 0,
+    'socket.io': 1,
+    'engine.io': 0,
+  })
   const metrics = await fetch(`${gateway.internalUrl}/metrics`)
   expect(await metrics.text()).toMatch(/evenkeel_connections\{transport="socket.io"\} 1/)
 })

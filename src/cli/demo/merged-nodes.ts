@@ -22,6 +22,7 @@ function mergeNode(said: readonly NodeView[], gateways: number): NodeView {
       websocket: sum(said, ({ sessionsByTransport }) => sessionsByTransport.websocket),
       sse: sum(said, ({ sessionsByTransport }) => sessionsByTransport.sse),
       'socket.io': sum(said, ({ sessionsByTransport }) => sessionsByTransport['socket.io']),
+      'engine.io': sum(said, ({ sessionsByTransport }) => sessionsByTransport['engine.io']),
     },
     messagesPerSecond: sum(live, ({ messagesPerSecond }) => messagesPerSecond),
   }

@@ -9,6 +9,7 @@ import {
 import { request as requestHttps } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Gateway } from '../gateway/gateway.ts'
+import { enginePath } from '../protocol/engine-paths.ts'
 import { splitTarget } from './request-meta.ts'
 
 /** Between gateways; what a client sends under these names is dropped. */
@@ -33,7 +34,7 @@ export function ownerTag(gatewayId: string): string {
 }
 
 /** Brings requests to the gateway that has their Engine.IO session, over its internal listener. */
-export class SocketIoForwarder {
+export class EngineIoForwarder {
   private readonly gateway: Gateway
   private readonly token: string | null
   private readonly ownTag: string
@@ -116,7 +117,8 @@ export class SocketIoForwarder {
       headers,
       ...(isSecure ? {} : { agent: this.agent }),
     }
-    const target = new URL(`/socket.io/?${splitTarget(request.url!)[1]}`, owner)
+    const [path, query] = splitTarget(request.url!)
+    const target = new URL(`${enginePath(path)}?${query}`, owner)
     const upstream = (isSecure ? requestHttps : requestHttp)(target, options)
     // Only until it is connected: an answer to a poll may take long.
     upstream.setTimeout(connectMs, () => {

@@ -3,11 +3,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type Socket as EngineSocket, Server } from 'engine.io'
 import type { Gateway } from '../gateway/gateway.ts'
+import { type EngineConnection, PlainEngineConnection } from './engine-io-connection.ts'
+import { EngineIoForwarder, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
 import { SocketIoConnection } from './socket-io-connection.ts'
-import { ownerTag, restoreForwarded, SocketIoForwarder } from './socket-io-forward.ts'
 
-export interface SocketIoEdgeOptions {
+export interface EngineIoEdgeOptions {
   gateway: Gateway
   pool: string
   allowedOrigins: AllowedOrigins
@@ -15,17 +16,22 @@ export interface SocketIoEdgeOptions {
   peerToken: string | null
 }
 
-/** Terminates Engine.IO: polling, WebSocket, upgrades, heartbeats. One session for each socket. */
-export class SocketIoEdge {
-  private readonly options: SocketIoEdgeOptions
-  private readonly engine: Server
-  private readonly forwarder: SocketIoForwarder
-  private readonly connections = new Set<SocketIoConnection>()
+/** What the clients of an edge send: Socket.IO packets, or messages of their own. */
+export type EngineDialect = 'socket.io' | 'engine.io'
 
-  constructor(options: SocketIoEdgeOptions) {
+/** Terminates Engine.IO: polling, WebSocket, upgrades, heartbeats. One session for each socket. */
+export class EngineIoEdge {
+  private readonly dialect: EngineDialect
+  private readonly options: EngineIoEdgeOptions
+  private readonly engine: Server
+  private readonly forwarder: EngineIoForwarder
+  private readonly connections = new Set<EngineConnection>()
+
+  constructor(dialect: EngineDialect, options: EngineIoEdgeOptions) {
+    this.dialect = dialect
     this.options = options
     const { limits, id } = options.gateway
-    this.forwarder = new SocketIoForwarder(options.gateway, options.peerToken)
+    this.forwarder = new EngineIoForwarder(options.gateway, options.peerToken)
     this.engine = new Server({
       transports: ['polling', 'websocket'],
       pingInterval: limits.idlePingMs,
@@ -42,7 +48,7 @@ export class SocketIoEdge {
     this.engine.on('connection', (socket: EngineSocket) => this.connected(socket))
   }
 
-  /** A request to `/socket.io/`. Throws what the client is to be answered. */
+  /** A request to `/socket.io/` or `/engine.io/`. Throws what the client is to be answered. */
   async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkOrigin(request, this.options.allowedOrigins)
     const owner = this.ownerOf(request)
@@ -98,10 +104,11 @@ export class SocketIoEdge {
 
   private connected(socket: EngineSocket): void {
     const { gateway, pool } = this.options
-    const connection = new SocketIoConnection(socket, gateway.limits)
+    const Connection = this.dialect === 'socket.io' ? SocketIoConnection : PlainEngineConnection
+    const connection = new Connection(socket, gateway)
     this.connections.add(connection)
     socket.on('close', () => this.connections.delete(connection))
-    const meta = requestMeta(socket.request as unknown as IncomingMessage, 'socket.io', '')
+    const meta = requestMeta(socket.request as unknown as IncomingMessage, this.dialect, '')
     connection.session = gateway.openSession(pool, meta, connection)
     connection.begin()
   }
