@@ -16,6 +16,13 @@ type Overrides = { [Key in keyof GatewayConfig]?: Partial<GatewayConfig[Key]> | 
 
 /** A real gateway in this process, on free ports of 127.0.0.1; it ends with the test. */
 export async function startTestGateway(overrides: Overrides = {}, tokens = {}): Promise<TestGateway> {
+  const gateway = await launchTestGateway(overrides, tokens)
+  onTestFinished(() => gateway.close())
+  return gateway
+}
+
+/** The same, ended by whoever starts it. */
+export async function launchTestGateway(overrides: Overrides = {}, tokens = {}): Promise<TestGateway> {
   const { config } = await loadConfig({ env: {} })
   const merged: Record<string, unknown> = {
     ...config,
@@ -31,7 +38,6 @@ export async function startTestGateway(overrides: Overrides = {}, tokens = {}): 
     { nodeToken: null, adminToken: null, ...tokens },
     createLogger('silent'),
   )
-  onTestFinished(() => gateway.close())
   return {
     ...gateway,
     wsUrl: `ws://127.0.0.1:${gateway.publicPort}/ws`,

@@ -105,7 +105,9 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     const packet = typeof data === 'string' ? data : (data as Buffer)
     const { type, ack } = packetHead(messageHeader(packet))
     const isAck = type === PacketType.ack || type === PacketType.binaryAck
-    if (isAck && ack !== null) {
+    // Who begins with an acknowledgement is closed by Socket.IO, as with any packet but a CONNECT.
+    const begins = !session.recovered && connection.isNowhere
+    if (isAck && ack !== null && !begins) {
       const { link } = connection.session.host
       if (!this.remote.acknowledged(ack, session.id, packet, link)) this.acknowledged(session.id, packet)
     } else {

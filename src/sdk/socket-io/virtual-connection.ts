@@ -67,6 +67,11 @@ export class VirtualConnection extends EventEmitter {
     this.transport = Object.assign(new EventEmitter(), { name, writable: true })
   }
 
+  /** In no namespace, nor about to be. */
+  get isNowhere(): boolean {
+    return this.sockets.size + this.connecting.size + this.imports.size === 0
+  }
+
   /** As `write` of engine.io. Throws TOO_LARGE above the message limit. */
   write(data: string | Buffer, options: { volatile?: boolean } = {}, sent?: () => void): this {
     if (this.readyState !== 'open') return this
