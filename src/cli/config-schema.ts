@@ -106,7 +106,9 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Whether a client that returns gets the node that it had.'),
-  pool: text.default('default').describe('The pool that /ws and /sse use.'),
+  pool: text
+    .default('default')
+    .describe('The pool that serves clients: /ws, /sse, /socket.io/, /engine.io/.'),
   allowedOrigins: z
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')

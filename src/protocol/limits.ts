@@ -1,6 +1,6 @@
 /** Every bound and time-out of the gateway, with its default. Units are the last word of a name. */
 export interface Limits {
-  /** Largest message in either direction; larger ones close the session with 1009. */
+  /** Largest message in either direction; larger ones close the session with 1009. Also `maxPayload` of Engine.IO. */
   messageBytes: number
   /** What the gateway may hold for a client that reads slowly; the node's credit for one session. */
   clientBufferBytes: number
@@ -18,9 +18,9 @@ export interface Limits {
   headerBytes: number
   /** A client or a node must finish its handshake within this time. */
   handshakeMs: number
-  /** A WebSocket client is pinged after this much silence … */
+  /** A WebSocket client is pinged after this much silence, an Engine.IO client this often (`pingInterval`) … */
   idlePingMs: number
-  /** … and dropped when nothing came back for this long. */
+  /** … and dropped when nothing came back for this long (`pingTimeout`). */
   idlePongMs: number
   /** A migration's target must answer within this time. */
   prepareMs: number

@@ -7,7 +7,7 @@ import { readU32, writeU32 } from './link-records.ts'
  * write, has a header of 0 bytes and JSON behind it.
  */
 
-/** Attachments of one packet; socket.io-parser has no bound of its own. */
+/** Attachments of one packet. Older versions of socket.io-parser have no bound of their own; newer ones take 10. */
 export const maxAttachments = 64
 
 export interface AttachedPacket {
