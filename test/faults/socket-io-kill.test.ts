@@ -38,6 +38,18 @@ test('clients of a node that was killed keep their ids, rooms and data, and thei
   expect([client.losses, client.idsSeen.length]).toEqual([[], 1])
 })
 
+test('what a client is in is saved at once, though the rest is saved once a second', async () => {
+  const gateway = await startTestGateway()
+  const first = await nodeProcess(gateway, 'a')
+  const client = await connectClient(gateway, { auth: { room: 'blue' } })
+  await client.emitWithAck('rooms')
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  await nodeProcess(gateway, 'b')
+  await kill(first, 'SIGKILL')
+  expect(await client.emitWithAck('rooms')).toEqual(['all', 'blue', client.id].sort())
+  expect([client.losses, client.idsSeen.length]).toEqual([[], 1])
+})
+
 test('a session without a state that can be used begins anew, and its client sees a second connect', async () => {
   const gateway = await startTestGateway()
   const app = (io: import('socket.io').Server, id: string) => {

@@ -32,6 +32,8 @@ export class ChaosFaults {
   readonly done: Record<string, number> = {}
   /** Ids of gateways and nodes that were ended. */
   private readonly ended = new Set<string>()
+  /** When those that were killed were, by id, on the machine's clock. */
+  readonly kills = { nodes: new Map<string, number>(), gateways: new Map<string, number>() }
   /** When Redis lost its data, on the machine's clock. */
   readonly lossesAt: number[] = []
   private readonly cluster: ResumableCluster
@@ -128,6 +130,8 @@ export class ChaosFaults {
 
   private async end(process: ClusterNode | ClusterGateway, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     this.ended.add(process.id)
+    const kills = 'readiness' in process ? this.kills.gateways : this.kills.nodes
+    if (signal === 'SIGKILL') kills.set(process.id, machineTime())
     const exit = await process.kill(signal)
     if (signal === 'SIGTERM' && exit.code !== 0)
       throw new Error(`${process.id} ended with ${JSON.stringify(exit)}:\n${process.log()}`)

@@ -34,6 +34,8 @@ export interface ClusterNode {
   readonly exited: Promise<Exit>
   readonly running: boolean
   signal(signal: NodeJS.Signals): void
+  /** Over its message channel. */
+  send(message: object): void
   kill(signal?: NodeJS.Signals): Promise<Exit>
   log(): string
 }
@@ -130,12 +132,13 @@ function clusterNode(id: string, child: Child): ClusterNode {
     signal(signal) {
       child.process.kill(signal)
     },
+    send: (message) => void child.process.send(message),
     kill: (signal) => kill(child, signal),
     log: child.log,
   }
 }
 
-function ledgerFile(directory: string, id: string): string {
+export function ledgerFile(directory: string, id: string): string {
   return path.join(directory, `${id}.ledger`)
 }
 

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { SessionView } from '../../src/gateway/operator.ts'
 import { Balancer } from './balancer.ts'
 import type { Share } from './churn.ts'
-import { type ClusterNode, type NodeSettings, readLedgers, startNode } from './cluster.ts'
+import { type ClusterNode, ledgerFile, type NodeSettings, readLedgers, startNode } from './cluster.ts'
 import type { Handling } from './ledger-message.ts'
 import { type Child, kill } from './processes.ts'
 import { RedisServer } from './redis.ts'
@@ -14,6 +14,8 @@ import { type ClusterGateway, launchGateway } from './resumable-gateway.ts'
 export interface ResumableClusterOptions {
   gateways: number
   nodes: NodeSettings[]
+  /** The script of all nodes; see `NodeSettings.app`. */
+  nodeApp?: string
   /** What the one configuration file of all gateways says. */
   config?: Record<string, unknown>
 }
@@ -29,22 +31,29 @@ export class ResumableCluster implements AsyncDisposable {
   readonly nodes: ClusterNode[] = []
   private readonly directory: string
   private readonly configFile: string
+  private readonly nodeApp: string | undefined
   /** Gateway processes, also those that are not ready. */
   private readonly children: Child[] = []
   /** Running gateways that get no new clients. */
   private readonly shunned = new Set<ClusterGateway>()
 
-  private constructor(redis: RedisServer, balancer: Balancer, config: Record<string, unknown>) {
+  private constructor(
+    redis: RedisServer,
+    balancer: Balancer,
+    { config = {}, nodeApp }: ResumableClusterOptions,
+  ) {
     this.redis = redis
     this.balancer = balancer
+    this.nodeApp = nodeApp
     this.directory = mkdtempSync(path.join(tmpdir(), 'evenkeel-resumable-'))
     this.configFile = path.join(this.directory, 'gateway.json')
     writeFileSync(this.configFile, JSON.stringify(config))
   }
 
-  static async start({ gateways, nodes, config = {} }: ResumableClusterOptions): Promise<ResumableCluster> {
+  static async start(options: ResumableClusterOptions): Promise<ResumableCluster> {
+    const { gateways, nodes } = options
     const [redis, balancer] = await Promise.all([RedisServer.start(), Balancer.start()])
-    const cluster = new ResumableCluster(redis, balancer, config)
+    const cluster = new ResumableCluster(redis, balancer, options)
     try {
       await Promise.all([
         ...Array.from({ length: gateways }, () => cluster.addGateway()),
@@ -83,7 +92,8 @@ export class ResumableCluster implements AsyncDisposable {
 
   async addNode(settings: NodeSettings = {}): Promise<ClusterNode> {
     const id = settings.id ?? `n${this.nodes.length + 1}`
-    const { node, ready } = startNode(id, settings, { redis: this.redis.url }, this.directory)
+    const app = this.nodeApp === undefined ? {} : { app: this.nodeApp }
+    const { node, ready } = startNode(id, { ...app, ...settings }, { redis: this.redis.url }, this.directory)
     this.nodes.push(node)
     await ready
     return node
@@ -133,6 +143,14 @@ export class ResumableCluster implements AsyncDisposable {
   /** What all nodes so far, living or dead, have handled. */
   handlings(): Handling[] {
     return readLedgers(this.directory, this.nodes)
+  }
+
+  /** What nodes with an application of their own have written. */
+  ledgerLines(): string[] {
+    const files = this.nodes
+      .map(({ id }) => ledgerFile(this.directory, id))
+      .filter((file) => existsSync(file))
+    return files.flatMap((file) => readFileSync(file, 'utf8').split('\n').filter(Boolean))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -4,6 +4,7 @@ import type { Server, Socket as ServerSocket } from 'socket.io'
 import { io as connect, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client'
 import { onTestFinished, vi } from 'vitest'
 import type { TestGateway } from './in-process.ts'
+import { LedgerClient } from './socket-io-ledger.ts'
 
 const quiet = { info() {}, warn() {}, error() {} }
 
@@ -69,6 +70,16 @@ export function clientOf(
   onTestFinished(() => {
     socket.disconnect()
   })
+  return client
+}
+
+/** A client that keeps account of what the nodes of `ledgerApp` say; it ends with the test. */
+export async function connectLedgerClient(
+  gateway: Pick<TestGateway, 'httpUrl'>,
+  transports: string[],
+): Promise<LedgerClient> {
+  const client = new LedgerClient(clientOf(gateway, { transports }))
+  await until(() => client.present !== null)
   return client
 }
 

@@ -33,14 +33,17 @@ export async function exportSession(
   connection.phase = 'handed'
 }
 
-/** Saves the state for the case that this process dies; several wishes are one. */
+/** Saves the state for the case that this process dies; several wishes are one, and what is urgent does not wait for what is not. */
 export function saveSoon(connection: VirtualConnection, ms: number, exportState: ExportState): void {
-  if (connection.saveTimer !== null || connection.phase !== 'open') return
-  connection.saveTimer = setTimeout(() => {
-    connection.saveTimer = null
+  const { saving } = connection
+  if (connection.phase !== 'open' || (saving !== null && saving.ms <= ms)) return
+  if (saving !== null) clearTimeout(saving.timer)
+  const timer = setTimeout(() => {
+    connection.saving = null
     save(connection, exportState)
   }, ms)
-  connection.saveTimer.unref()
+  timer.unref()
+  connection.saving = { timer, ms }
 }
 
 function save(connection: VirtualConnection, exportState: ExportState): void {

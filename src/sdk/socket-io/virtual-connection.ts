@@ -45,7 +45,8 @@ export class VirtualConnection extends EventEmitter {
   swallowConnect = false
   /** Events of the client that wait for their acknowledgement. */
   openAcks = 0
-  saveTimer: NodeJS.Timeout | null = null
+  /** The state will be saved, in so many milliseconds from when it was asked for. */
+  saving: { timer: NodeJS.Timeout; ms: number } | null = null
   private readonly host: ConnectionHost
   private readonly assembler: PacketAssembler
   private waiting: { message: string | Buffer; isVolatile: boolean }[] = []
@@ -141,7 +142,7 @@ export class VirtualConnection extends EventEmitter {
     // Before `close`: rooms are left by its listeners, and here alone.
     this.phase = 'closed'
     this.readyState = 'closed'
-    if (this.saveTimer !== null) clearTimeout(this.saveTimer)
+    if (this.saving !== null) clearTimeout(this.saving.timer)
     this.emit('close', reason)
     this.removeAllListeners()
   }
