@@ -6,8 +6,17 @@ import { migration } from './scenarios/migration.ts'
 import { roundtrip } from './scenarios/roundtrip.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { slowClient } from './scenarios/slow-client.ts'
+import { socketio } from './scenarios/socketio.ts'
 
-export const scenarios: readonly Scenario[] = [roundtrip, latency, memory, migration, slowClient, fanout]
+export const scenarios: readonly Scenario[] = [
+  roundtrip,
+  latency,
+  memory,
+  migration,
+  slowClient,
+  fanout,
+  socketio,
+]
 
 export interface Options {
   scenarios: readonly Scenario[]

@@ -1,4 +1,5 @@
 import type { LatencySummary } from './histogram.ts'
+import type { Dialect } from './wrappings.ts'
 
 /** What the benchmark asks its load process, one command at a time. */
 export interface Commands {
@@ -26,6 +27,8 @@ export interface OpenOptions {
   path: string
   connections: number
   payloadBytes: number
+  /** Default `plain`. */
+  dialect?: Dialect
 }
 
 export interface OpenResult {
@@ -72,9 +75,6 @@ export interface LoadResult {
   cpuNs: Record<string, number>
   generatorCpuNs: number
 }
-
-/** How messages are wrapped: as they are, or as Socket.IO events. */
-export type Dialect = 'plain' | 'socket.io'
 
 export interface SubscribeOptions {
   /** The clients are split evenly between them. */

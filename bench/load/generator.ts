@@ -26,7 +26,7 @@ export class Generator {
 
   async open(options: OpenOptions): Promise<OpenResult> {
     this.#swarm?.discard()
-    this.#swarm = new Swarm(options.payloadBytes)
+    this.#swarm = new Swarm(options.payloadBytes, options.dialect)
     return this.#swarm.open(options)
   }
 

@@ -1,7 +1,10 @@
+import { ackDigits, type Wrapping } from './wrappings.ts'
+
 /**
  * What a load message carries, so that an echo proves by itself that it belongs to its connection,
- * came in order, and when it was sent. Everything is printable ASCII, six bits a character: a text
- * message must be valid UTF-8, and raw binary counters would not be.
+ * came in order, and when it was sent. Everything is ASCII, six bits a character: a text
+ * message must be valid UTF-8, and raw binary counters would not be. JSON would escape a backslash, so one
+ * character stands in for it.
  *
  *   connection (4 characters) · sequence (5) · sent at, µs (6) · filler
  */
@@ -19,29 +22,54 @@ const half = 2 ** 18
  */
 const mask = [0x37, 0xfa, 0x21, 0x3d] as const
 
+const backslash = 0x5c
+const substitute = 0x3f
+
 export interface Template {
   readonly payloadBytes: number
   /** A client frame, header and mask included. */
   readonly frameBytes: number
-  /** Where the payload starts in a client frame, and in the echo (which has no mask). */
+  /** Where the payload starts in a client frame. */
   readonly clientHeaderBytes: number
-  readonly serverHeaderBytes: number
+  /** Where the number of the acknowledgement stands in it. */
+  readonly ackAt: number | null
   readonly frame: Buffer
 }
 
-export function textFrameTemplate(payloadBytes: number): Template {
+export function textFrameTemplate(payloadBytes: number, wrapping: Wrapping): Template {
   if (payloadBytes < minimumPayloadBytes || payloadBytes > 0xffff)
     throw new RangeError(`payload must be ${minimumPayloadBytes} to 65535 bytes, not ${payloadBytes}`)
+  const { clientBefore, after, ackAt } = wrapping
   const payload = Buffer.alloc(payloadBytes, 'abcdefghijklmnopqrstuvwxyz')
-  const frame = maskedFrame(0x1, payload)
-  const clientHeaderBytes = frame.length - payloadBytes
+  const message = Buffer.concat([Buffer.from(clientBefore), payload, Buffer.from(after)])
+  const frame = maskedFrame(0x1, message)
+  const clientHeaderBytes = frame.length - payloadBytes - after.length
   return {
     payloadBytes,
     frameBytes: frame.length,
     clientHeaderBytes,
-    serverHeaderBytes: clientHeaderBytes - 4,
+    ackAt: ackAt === null ? null : frame.length - message.length + ackAt,
     frame,
   }
+}
+
+/** The number in a client frame: never 0 at the front. */
+export function stampAck(buffer: Buffer, at: number, sequence: number): void {
+  let left = ackOf(sequence)
+  for (let i = ackDigits - 1; i >= 0; i--) {
+    // It stands behind the type, two characters into the message.
+    buffer[at + i] = (0x30 + (left % 10)) ^ mask[(i + 2) & 3]!
+    left = Math.floor(left / 10)
+  }
+}
+
+export function isAckOf(buffer: Buffer, at: number, sequence: number): boolean {
+  return Number(buffer.toString('latin1', at, at + ackDigits)) === ackOf(sequence)
+}
+
+function ackOf(sequence: number): number {
+  const least = 10 ** (ackDigits - 1)
+  return least + (sequence % (9 * least))
 }
 
 export function maskedFrame(opcode: number, payload: Uint8Array): Buffer {
@@ -67,12 +95,16 @@ export function stampFrame(buffer: Buffer, at: number, id: number, sequence: num
 }
 
 function putDigit(buffer: Buffer, at: number, index: number, value: number): void {
-  buffer[at + index] = (0x40 | (value & 63)) ^ mask[index & 3]!
+  const character = 0x40 | (value & 63)
+  buffer[at + index] = (character === backslash ? substitute : character) ^ mask[index & 3]!
 }
 
 function digits(buffer: Buffer, at: number, count: number): number {
   let value = 0
-  for (let i = count - 1; i >= 0; i--) value = (value << 6) | (buffer[at + i]! & 63)
+  for (let i = count - 1; i >= 0; i--) {
+    const character = buffer[at + i]!
+    value = (value << 6) | ((character === substitute ? backslash : character) & 63)
+  }
   return value
 }
 

@@ -1,21 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sharedClockUs } from '../measure/clock.ts'
 import { broadcastBytes, broadcastSequence, broadcastTimeUs, isBroadcastIntact } from './broadcast.ts'
-import type { DeliveryResult, Dialect, OpenResult, SubscribeOptions } from './commands.ts'
+import type { DeliveryResult, OpenResult, SubscribeOptions } from './commands.ts'
 import { Connection, type ConnectionEvents } from './connection.ts'
 import { readFrameHead } from './frames.ts'
 import { Histogram } from './histogram.ts'
 import { Opening } from './opening.ts'
-import { maskedFrame } from './payload.ts'
-
-/** What stands around the payload of a text message. */
-const wrapping: Record<Dialect, { before: Buffer; after: number }> = {
-  plain: { before: Buffer.from(''), after: 0 },
-  'socket.io': { before: Buffer.from('42["m","'), after: '"]'.length },
-}
-
-const connectPacket = maskedFrame(0x1, Buffer.from('40'))
-const pongPacket = maskedFrame(0x1, Buffer.from('3'))
+import { answerPacket } from './packets.ts'
+import { type Dialect, wrappings } from './wrappings.ts'
 
 /** Many clients that only listen: every one is to get every message once and in order. */
 export class Subscribers implements ConnectionEvents {
@@ -102,9 +94,9 @@ export class Subscribers implements ConnectionEvents {
   }
 
   #text(connection: Connection, buffer: Buffer, at: number, bytes: number, now: number): void {
-    const { before, after } = wrapping[this.#dialect]
-    if (bytes === before.length + broadcastBytes + after)
-      this.#delivery(connection, buffer, at + before.length, now)
+    const { serverBefore, after } = wrappings[this.#dialect]
+    if (bytes === serverBefore.length + broadcastBytes + after.length)
+      this.#delivery(connection, buffer, at + serverBefore.length, now)
     else if (this.#dialect === 'plain') this.#fault(`message of ${bytes} bytes`)
     else this.#packet(connection, buffer.toString('latin1', at, at + bytes))
   }
@@ -121,11 +113,8 @@ export class Subscribers implements ConnectionEvents {
     this.#latency.add(now - broadcastTimeUs(buffer, at))
   }
 
-  /** The little of Engine.IO and Socket.IO that a client must answer. */
   #packet(connection: Connection, packet: string): void {
-    if (packet.startsWith('0{')) connection.socket.write(connectPacket)
-    else if (packet === '2') connection.socket.write(pongPacket)
-    else if (!packet.startsWith('40{')) this.#fault(`unexpected packet ${packet.slice(0, 40)}`)
+    if (answerPacket(connection, packet) === null) this.#fault(`unexpected packet ${packet.slice(0, 40)}`)
   }
 
   #behind(sequence: number): number {

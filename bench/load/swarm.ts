@@ -4,15 +4,19 @@ import { Connection, type ConnectionEvents } from './connection.ts'
 import { readFrameHead } from './frames.ts'
 import { Histogram } from './histogram.ts'
 import { Opening } from './opening.ts'
+import { answerPacket } from './packets.ts'
 import {
   echoedId,
   echoedSequence,
   echoedTimeUs,
+  isAckOf,
   minimumPayloadBytes,
+  stampAck,
   stampFrame,
   type Template,
   textFrameTemplate,
 } from './payload.ts'
+import { type Dialect, type Wrapping, wrappings } from './wrappings.ts'
 
 const graceMs = 1_000
 const maximumBatch = 64
@@ -33,13 +37,17 @@ export class Swarm implements ConnectionEvents {
   #errors: LoadErrors = { closed: 0, wrong: 0, missing: 0 }
   #windowStartUs = 0
   #windowEndUs = Infinity
+  #wrapping: Wrapping
+  #echoBytes: number
   #template: Template
   #filler: Buffer
   #scratch: Buffer = Buffer.alloc(0)
   #opening = new Opening()
 
-  constructor(payloadBytes: number) {
-    this.#template = textFrameTemplate(payloadBytes)
+  constructor(payloadBytes: number, dialect: Dialect = 'plain') {
+    this.#wrapping = wrappings[dialect]
+    this.#echoBytes = this.#wrapping.serverBefore.length + payloadBytes + this.#wrapping.after.length
+    this.#template = textFrameTemplate(payloadBytes, this.#wrapping)
     this.#filler = Buffer.alloc(payloadBytes, 'abcdefghijklmnopqrstuvwxyz').subarray(minimumPayloadBytes)
     this.#renewScratch()
   }
@@ -78,9 +86,10 @@ export class Swarm implements ConnectionEvents {
   /** Several messages leave in one write, as a client that has them at once would do. */
   send(connection: Connection, count: number, sentAtUs: number): void {
     if (connection.phase !== 'open') return
-    const { frameBytes, clientHeaderBytes } = this.#template
+    const { frameBytes, clientHeaderBytes, ackAt } = this.#template
     const scratch = this.#scratch
     for (let i = 0; i < count; i++) {
+      if (ackAt !== null) stampAck(scratch, i * frameBytes + ackAt, connection.nextSend)
       stampFrame(scratch, i * frameBytes + clientHeaderBytes, connection.id, connection.nextSend, sentAtUs)
       connection.nextSend++
     }
@@ -100,8 +109,7 @@ export class Swarm implements ConnectionEvents {
       const next = payloadAt + head.payloadBytes
       if (head.headerBytes === 0 || next > end) break
       if (head.opcode === 0x1 && head.final) {
-        this.#echo(connection, buffer, payloadAt, head.payloadBytes, now)
-        echoes++
+        if (this.#text(connection, buffer, payloadAt, head.payloadBytes, now)) echoes++
       } else if (head.opcode >= 0x8) {
         connection.control(head.opcode, Buffer.from(buffer.subarray(payloadAt, next)))
       } else {
@@ -114,7 +122,7 @@ export class Swarm implements ConnectionEvents {
   }
 
   opened(): void {
-    this.#opening.opened++
+    if (this.#isPlain) this.#opening.opened++
   }
 
   closed(_connection: Connection, reason: string): void {
@@ -123,11 +131,31 @@ export class Swarm implements ConnectionEvents {
     this.#note(reason)
   }
 
-  #echo(connection: Connection, buffer: Buffer, at: number, bytes: number, now: number): void {
-    if (bytes !== this.#template.payloadBytes) {
-      this.#wrong(`echo of ${bytes} bytes`)
-      return
+  get #isPlain(): boolean {
+    return this.#wrapping.clientBefore === ''
+  }
+
+  /** Returns whether it was an echo. */
+  #text(connection: Connection, buffer: Buffer, at: number, bytes: number, now: number): boolean {
+    if (bytes === this.#echoBytes) {
+      this.#echo(connection, buffer, at, now)
+      return true
     }
+    if (this.#isPlain) {
+      this.#wrong(`echo of ${bytes} bytes`)
+      return false
+    }
+    const packet = buffer.toString('latin1', at, at + bytes)
+    const connected = answerPacket(connection, packet)
+    if (connected === true) this.#opening.opened++
+    else if (connected === null) this.#wrong(`unexpected packet ${packet.slice(0, 40)}`)
+    return false
+  }
+
+  #echo(connection: Connection, buffer: Buffer, start: number, now: number): void {
+    const { serverBefore, ackAt } = this.#wrapping
+    const { payloadBytes } = this.#template
+    const at = start + serverBefore.length
     const sequence = echoedSequence(buffer, at)
     if (echoedId(buffer, at) !== connection.id) {
       this.#wrong(`connection ${connection.id} got an echo of ${echoedId(buffer, at)}`)
@@ -136,8 +164,12 @@ export class Swarm implements ConnectionEvents {
     if (sequence !== connection.nextEcho)
       this.#wrong(`connection ${connection.id}: message ${sequence} came in place of ${connection.nextEcho}`)
     connection.nextEcho = sequence + 1
-    if (buffer.compare(this.#filler, 0, this.#filler.length, at + minimumPayloadBytes, at + bytes) !== 0)
+    if (
+      buffer.compare(this.#filler, 0, this.#filler.length, at + minimumPayloadBytes, at + payloadBytes) !== 0
+    )
       this.#wrong('damaged payload')
+    if (ackAt !== null && !isAckOf(buffer, start + ackAt, sequence))
+      this.#wrong(`another acknowledgement than that of ${sequence}`)
     const sentAt = echoedTimeUs(buffer, at)
     this.echoes++
     if (sentAt >= this.#windowStartUs && sentAt < this.#windowEndUs) this.latency.add(now - sentAt)

@@ -7,7 +7,7 @@ import {
   stopChild,
   waitUntilReady,
 } from '../processes.ts'
-import type { Peer } from './peer.ts'
+import { type Application, engineIoPath, type Peer } from './peer.ts'
 
 export interface NodeOptions {
   id: string
@@ -33,12 +33,13 @@ export interface RunningGateway {
 /** One gateway and its echo nodes. */
 export async function startEvenkeel(
   nodes: readonly NodeOptions[] = [{ id: 'echo-1' }],
+  kind: Application = 'plain',
 ): Promise<EvenkeelPeer> {
   const gateway = await startGateway()
   const { port, internalPort, admin } = gateway
   const children: Child[] = []
   try {
-    for (const node of nodes) children.push(await startEchoNode(node, internalPort))
+    for (const node of nodes) children.push(await startEchoNode(node, internalPort, kind))
     await waitUntilReady(gateway.child, () => admin.lists(nodes.map(({ id }) => id)))
   } catch (error) {
     // Half a peer would only disturb those that are measured.
@@ -48,7 +49,7 @@ export async function startEvenkeel(
   return {
     name: 'evenkeel',
     port,
-    path: '/ws',
+    path: kind === 'plain' ? '/ws' : engineIoPath,
     gateway: gateway.pids,
     node: children.map(({ pid }) => pid),
     children: [...children, gateway.child],
@@ -76,8 +77,10 @@ export async function startGateway(more: readonly string[] = []): Promise<Runnin
 async function startEchoNode(
   { id, weight = 1, state = false }: NodeOptions,
   internalPort: number,
+  kind: Application,
 ): Promise<Child> {
-  const script = new URL('../apps/evenkeel-node.ts', import.meta.url)
+  const app = kind === 'plain' ? 'evenkeel-node' : 'socketio-node'
+  const script = new URL(`../apps/${app}.ts`, import.meta.url)
   const args = ['--id', id, '--weight', String(weight), '--gateway', `ws://127.0.0.1:${internalPort}`]
   if (state) args.push('--state')
   const child = startNodeScript(`node-${id}`, script, args)

@@ -2,16 +2,19 @@ import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { acceptsConnections, freePort } from '../ports.ts'
 import { type Child, descendantsOf, scratchDirectory, startChild, waitUntilReady } from '../processes.ts'
-import type { Peer } from './peer.ts'
+import { type Application, engineIoPath, type Peer } from './peer.ts'
 import { startPlainApplication } from './plain.ts'
 
-export async function startNginx(program: string): Promise<Peer> {
-  const application = await startPlainApplication()
+export async function startNginx(program: string, kind: Application = 'plain'): Promise<Peer> {
+  const application = await startPlainApplication(kind)
   const { port, master, workers } = await runNginx(program, {
     workers: 1,
+    upstream: `
+    ${kind === 'socket.io' ? 'ip_hash;' : ''}
+    server 127.0.0.1:${application.port};`,
     server: `
     location / {
-      proxy_pass http://127.0.0.1:${application.port};
+      proxy_pass http://application;
       proxy_http_version 1.1;
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection "upgrade";
@@ -22,7 +25,7 @@ export async function startNginx(program: string): Promise<Peer> {
   return {
     name: 'nginx',
     port,
-    path: '/',
+    path: kind === 'plain' ? '/' : engineIoPath,
     gateway: workers,
     node: [application.child.pid],
     children: [master, application.child],
@@ -36,6 +39,8 @@ export interface NginxOptions {
   /** Directives at the top of the configuration and in its only server. */
   top?: string
   server: string
+  /** What stands in the only group of servers, `application`. */
+  upstream?: string
 }
 
 export interface RunningNginx {
@@ -61,7 +66,7 @@ export async function runNginx(program: string, options: NginxOptions): Promise<
 }
 
 function configuration(directory: string, port: number, options: NginxOptions): string {
-  const { workers, listen = '', top = '', server } = options
+  const { workers, listen = '', top = '', server, upstream } = options
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
     (kind) => `  ${kind}_temp_path ${join(directory, kind)};`,
   )
@@ -76,7 +81,7 @@ events {
 }
 http {
   access_log off;
-${temporary.join('\n')}
+${temporary.join('\n')}${upstream === undefined ? '' : `\n  upstream application {${upstream}\n  }`}
   server {
     listen 127.0.0.1:${port} backlog=4096 ${listen};${server}
   }

@@ -2,6 +2,12 @@ import { type Child, failure, isRunning } from '../processes.ts'
 
 export type PeerName = 'evenkeel' | 'nginx' | 'ws-proxy' | 'direct'
 
+/** What the echo application is made with. */
+export type Application = 'plain' | 'socket.io'
+
+/** Where bare WebSocket clients find a Socket.IO server. */
+export const engineIoPath = '/socket.io/?EIO=4&transport=websocket'
+
 /** The same echo application behind something that clients connect to. */
 export interface Peer {
   name: PeerName

@@ -1,24 +1,25 @@
 import { type Child, firstMessage, startNodeScript } from '../processes.ts'
-import type { Peer } from './peer.ts'
+import { type Application, engineIoPath, type Peer } from './peer.ts'
 
 export interface PlainApplication {
   child: Child
   port: number
 }
 
-export async function startPlainApplication(): Promise<PlainApplication> {
-  const child = startNodeScript('plain-ws', new URL('../apps/plain-ws.ts', import.meta.url))
+export async function startPlainApplication(kind: Application = 'plain'): Promise<PlainApplication> {
+  const script = kind === 'plain' ? 'plain-ws' : 'socketio-echo'
+  const child = startNodeScript(script, new URL(`../apps/${script}.ts`, import.meta.url))
   const { port } = await firstMessage<{ port: number }>(child)
   return { child, port }
 }
 
 /** Clients straight at the application: what the application costs by itself. */
-export async function startDirect(): Promise<Peer> {
-  const application = await startPlainApplication()
+export async function startDirect(kind: Application = 'plain'): Promise<Peer> {
+  const application = await startPlainApplication(kind)
   return {
     name: 'direct',
     port: application.port,
-    path: '/',
+    path: kind === 'plain' ? '/' : engineIoPath,
     gateway: [],
     node: [application.child.pid],
     children: [application.child],

@@ -1,5 +1,6 @@
 import type { LoadResult, Watch } from '../load/commands.ts'
 import type { Load } from '../load/handle.ts'
+import type { Dialect } from '../load/wrappings.ts'
 import { medianRatio } from '../measure/statistics.ts'
 import { assertAlive, type Peer, type PeerName } from '../peers/peer.ts'
 import type { Remarks } from '../report/remarks.ts'
@@ -22,6 +23,7 @@ export interface Interleaving {
   peers: readonly Peer[]
   repeats: number
   connections: number
+  dialect?: Dialect
   remarks: Remarks
   progress(text: string): void
   measure(watch: Watch): Promise<LoadResult>
@@ -31,10 +33,15 @@ export interface Interleaving {
  * Makes each peer's code hot before the first window; at 2,000 messages per second, or in a first short window,
  * the compilers would still be at work while others are measured.
  */
-export async function warmUp(load: Load, peers: readonly Peer[], { progress }: Settings): Promise<void> {
+export async function warmUp(
+  load: Load,
+  peers: readonly Peer[],
+  { progress }: Settings,
+  dialect: Dialect = 'plain',
+): Promise<void> {
   for (const { name, port, path } of peers) {
     progress(`warming up ${name}`)
-    await load.call('open', { port, path, connections: 500, payloadBytes })
+    await load.call('open', { port, path, connections: 500, payloadBytes, dialect })
     await load.call('closedLoop', { outstanding: 1, warmMs: 0, windowMs: 1_000, watch: {} })
     await load.call('close', null)
   }
@@ -58,7 +65,8 @@ export async function interleave(load: Load, run: Interleaving): Promise<Samples
 
 async function sampleOf(load: Load, peer: Peer, run: Interleaving): Promise<Sample> {
   const { port, path } = peer
-  const opened = await load.call('open', { port, path, connections: run.connections, payloadBytes })
+  const { connections, dialect = 'plain' } = run
+  const opened = await load.call('open', { port, path, connections, payloadBytes, dialect })
   checkOpened(peer.name, opened, run.remarks)
   const result = await run.measure({ gateway: [...peer.gateway], node: [...peer.node] }).catch((error) => {
     assertAlive(peer)

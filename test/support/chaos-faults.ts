@@ -26,6 +26,8 @@ export interface ChaosLimits {
 
 const redisAwayMsMost = 1_500
 const drainMs = 30_000
+/** Before it would be suspect. */
+const frozenMsMost = 500
 
 /** What machines, deploys and operators do to a cluster. Each fault ends when its own work is done; recovery is another matter. */
 export class ChaosFaults {
@@ -97,7 +99,14 @@ export class ChaosFaults {
   }
 
   private async endNode(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
-    await this.end(this.random.pick(this.cluster.runningNodes), signal)
+    const { random, cluster } = this
+    const node = random.pick(cluster.runningNodes)
+    if (signal === 'SIGKILL' && random.chance(0.5)) {
+      // So that it dies with messages that it has not handled.
+      node.signal('SIGSTOP')
+      await pause(random.int(20, frozenMsMost))
+    }
+    await this.end(node, signal)
   }
 
   /** By an operator, at any gateway; then the node goes on, or ends. */

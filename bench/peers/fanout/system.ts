@@ -1,4 +1,4 @@
-import type { Dialect } from '../../load/commands.ts'
+import type { Dialect } from '../../load/wrappings.ts'
 import type { Child } from '../../processes.ts'
 import type { Publisher } from './publisher.ts'
 
