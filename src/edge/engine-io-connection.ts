@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { Socket as EngineSocket } from 'engine.io'
 import type { WebSocket } from 'ws'
 import type { ClientConnection, EncodedPacket, SharedMessages } from '../gateway/client-connection.ts'
@@ -5,7 +6,8 @@ import type { Session } from '../gateway/session.ts'
 import type { Turn } from '../gateway/turn.ts'
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import type { Limits } from '../protocol/limits.ts'
-import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
+import { encodeMessage, writeMessage } from './engine-io-frames.ts'
+import { Outgoing, type TurnWriter } from './turn-writer.ts'
 
 /** Above this much that the client has not taken, it counts as slow. */
 const highWaterBytes = 64 * 1024
@@ -16,36 +18,49 @@ const unreadWindows = 4
 export interface EngineConnectionHost {
   readonly limits: Readonly<Limits>
   readonly turn: Turn
+  readonly writer: TurnWriter
 }
 
 /** What engine.io does not declare as public and socket.io uses all the same. */
 interface EngineView {
+  readyState: string
   transport: { writable: boolean }
   writeBuffer: readonly unknown[]
 }
 
+/** What `ws` does not declare as public and engine.io writes to as well. */
+type WebSocketView = WebSocket & { _socket: Socket | null }
+
 interface Piece {
   readonly data: string | Buffer
-  readonly options: { wsPreEncodedFrame?: readonly Buffer[] }
   readonly taken: (() => void) | undefined
 }
 
-/** One client's Engine.IO socket, whatever its transport is at the moment. */
+/**
+ * One client's Engine.IO socket, whatever its transport is at the moment. What goes by WebSocket is written past engine.io: one
+ * write for each client and turn, where engine.io makes two pieces and several events of each message.
+ */
 export abstract class EngineConnection implements ClientConnection {
   abstract readonly transport: 'socket.io' | 'engine.io'
   session!: Session
-  pendingBytes = 0
   protected readonly socket: EngineSocket
+  protected readonly writer: TurnWriter
+  /** Past engine.io; null before the transport is a WebSocket. */
+  private out: Outgoing | null = null
+  /** What engine.io has not written. */
+  private queuedBytes = 0
   private readonly turn: Turn
   private readonly unreadBytes: number
   /** For a client that polls: what leaves at the end of the turn. */
   private waiting: Piece[] = []
   private slow = false
+  private awaitsDrain = false
   private paused = false
 
-  constructor(socket: EngineSocket, { limits, turn }: EngineConnectionHost) {
+  constructor(socket: EngineSocket, { limits, turn, writer }: EngineConnectionHost) {
     this.socket = socket
     this.turn = turn
+    this.writer = writer
     this.unreadBytes = limits.inboxBytes * unreadWindows
   }
 
@@ -83,9 +98,25 @@ export abstract class EngineConnection implements ClientConnection {
     return transport.writable && writeBuffer.length === 0 && this.waiting.length === 0
   }
 
+  get pendingBytes(): number {
+    const { out } = this
+    return this.queuedBytes + (out === null ? 0 : out.socket.writableLength + out.bytes)
+  }
+
   keepsUp(): boolean {
-    if (this.pendingBytes <= highWaterBytes) return true
-    this.slow = true
+    if (this.queuedBytes > highWaterBytes) {
+      this.slow = true
+      return false
+    }
+    const socket = this.out?.socket
+    if (socket?.writableNeedDrain !== true) return true
+    if (!this.awaitsDrain) {
+      this.awaitsDrain = true
+      socket.once('drain', () => {
+        this.awaitsDrain = false
+        this.session.connectionDrained()
+      })
+    }
     return false
   }
 
@@ -101,6 +132,7 @@ export abstract class EngineConnection implements ClientConnection {
 
   close(): void {
     this.flush()
+    if (this.out?.waiting) this.out.flush()
     // A paused socket would never read the client's answer.
     this.resume()
     this.socket.close()
@@ -110,24 +142,42 @@ export abstract class EngineConnection implements ClientConnection {
     this.socket.close(true)
   }
 
-  /** Pieces of one message, or several messages. `frame` is the first piece as a WebSocket frame. */
-  protected write(
-    pieces: readonly (string | Buffer)[],
-    bytes: number,
-    frame: readonly Buffer[] | null = null,
-  ): void {
-    this.pendingBytes += bytes
+  /** Where to write past engine.io; null while the client polls, or engine.io still has something for it. */
+  protected directly(): Outgoing | null {
+    const websocket = this.websocket as WebSocketView | null
+    if (websocket === null) return null
+    this.flush()
+    const { readyState, writeBuffer } = this.socket as unknown as EngineView
+    if (readyState === 'open' && writeBuffer.length === 0) {
+      if (this.out === null && websocket._socket) this.out = new Outgoing(websocket._socket)
+      return this.out
+    }
+    // Nothing that goes by way of engine.io from here overtakes.
+    if (this.out?.waiting) this.out.flush()
+    return null
+  }
+
+  /** Pieces of one message, by way of engine.io. */
+  protected write(pieces: readonly (string | Buffer)[], bytes: number): void {
+    this.queuedBytes += bytes
     const taken = () => {
-      this.pendingBytes -= bytes
-      if (!this.slow || this.pendingBytes > highWaterBytes / 2) return
+      this.queuedBytes -= bytes
+      if (!this.slow || this.queuedBytes > highWaterBytes / 2) return
       this.slow = false
       this.session.connectionDrained()
     }
     const last = pieces.length - 1
-    const options = frame === null ? {} : { wsPreEncodedFrame: frame }
     pieces.forEach((data, i) => {
-      this.writePiece({ data, options, taken: i === last ? taken : undefined })
+      this.writePiece({ data, taken: i === last ? taken : undefined })
     })
+  }
+
+  protected writeShared(packets: readonly EncodedPacket[]): void {
+    const out = this.directly()
+    for (const { pieces, bytes, frames } of packets) {
+      if (out === null) this.write(pieces, bytes)
+      else this.writer.append(out, frames)
+    }
   }
 
   private get websocket(): WebSocket | null {
@@ -172,8 +222,8 @@ export abstract class EngineConnection implements ClientConnection {
     socket.off('flush', add)
   }
 
-  private pass({ data, options, taken }: Piece): void {
-    this.socket.write(data, options as object, taken)
+  private pass({ data, taken }: Piece): void {
+    this.socket.write(data, {}, taken)
   }
 }
 
@@ -182,30 +232,19 @@ export class PlainEngineConnection extends EngineConnection {
   readonly transport = 'engine.io'
 
   deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
-    const piece = text ? batch.toString('utf8', start, end) : batch.subarray(start, end)
-    this.write([piece], end - start)
+    const out = this.directly()
+    if (out !== null) writeMessage(this.writer, out, batch, start, end, text)
+    else this.write([text ? batch.toString('utf8', start, end) : batch.subarray(start, end)], end - start)
     return this.keepsUp()
   }
 
   deliverShared(shared: SharedMessages): void {
-    shared.encoded.engineIo ??= shared.messages.map(({ payload, text }) =>
-      text ? encodeText(payload) : { pieces: [payload], bytes: payload.length, frame: null },
-    )
-    for (const { pieces, bytes, frame } of shared.encoded.engineIo) this.write(pieces, bytes, frame)
+    shared.encoded.engineIo ??= shared.messages.map(({ payload, text }) => encodeMessage(payload, text))
+    this.writeShared(shared.encoded.engineIo)
   }
 
   protected received(piece: string | Buffer): void {
     const text = typeof piece === 'string'
     this.session.receive(text ? Buffer.from(piece) : piece, text)
   }
-}
-
-/** What Engine.IO puts before a text message. */
-const engineMessage = Buffer.from('4')
-
-export function encodeText(payload: Buffer): EncodedPacket {
-  const header = Buffer.alloc(frameHeaderBytesMax)
-  const headerStart = writeFrameHeader(header, header.length, 1 + payload.length, Opcode.text, false)
-  const frame = Buffer.concat([header.subarray(headerStart), engineMessage, payload])
-  return { pieces: [payload.toString()], bytes: payload.length, frame: [frame] }
 }

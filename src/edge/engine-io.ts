@@ -3,10 +3,15 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type Socket as EngineSocket, Server } from 'engine.io'
 import type { Gateway } from '../gateway/gateway.ts'
-import { type EngineConnection, PlainEngineConnection } from './engine-io-connection.ts'
+import {
+  type EngineConnection,
+  type EngineConnectionHost,
+  PlainEngineConnection,
+} from './engine-io-connection.ts'
 import { EngineIoForwarder, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
 import { SocketIoConnection } from './socket-io-connection.ts'
+import { TurnWriter } from './turn-writer.ts'
 
 export interface EngineIoEdgeOptions {
   gateway: Gateway
@@ -25,12 +30,14 @@ export class EngineIoEdge {
   private readonly options: EngineIoEdgeOptions
   private readonly engine: Server
   private readonly forwarder: EngineIoForwarder
+  private readonly host: EngineConnectionHost
   private readonly connections = new Set<EngineConnection>()
 
   constructor(dialect: EngineDialect, options: EngineIoEdgeOptions) {
     this.dialect = dialect
     this.options = options
-    const { limits, id } = options.gateway
+    const { limits, id, turn } = options.gateway
+    this.host = { limits, turn, writer: new TurnWriter(turn) }
     this.forwarder = new EngineIoForwarder(options.gateway, options.peerToken)
     this.engine = new Server({
       transports: ['polling', 'websocket'],
@@ -105,7 +112,7 @@ export class EngineIoEdge {
   private connected(socket: EngineSocket): void {
     const { gateway, pool } = this.options
     const Connection = this.dialect === 'socket.io' ? SocketIoConnection : PlainEngineConnection
-    const connection = new Connection(socket, gateway)
+    const connection = new Connection(socket, this.host)
     this.connections.add(connection)
     socket.on('close', () => this.connections.delete(connection))
     const meta = requestMeta(socket.request as unknown as IncomingMessage, this.dialect, '')

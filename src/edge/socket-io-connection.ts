@@ -1,5 +1,5 @@
 import type { Socket as EngineSocket } from 'engine.io'
-import type { EncodedPacket, SharedMessages } from '../gateway/client-connection.ts'
+import type { SharedMessages } from '../gateway/client-connection.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import {
   decodeAttached,
@@ -10,10 +10,15 @@ import {
   PacketType,
   packetHead,
 } from '../protocol/socket-io-packet.ts'
-import { EngineConnection, type EngineConnectionHost, encodeText } from './engine-io-connection.ts'
+import { EngineConnection, type EngineConnectionHost } from './engine-io-connection.ts'
+import { encodeAttachedPacket, encodeMessage, writeAttached, writeMessage } from './engine-io-frames.ts'
 
 /** CONNECT packets kept for a node that has to begin anew; namespaces beyond are lost to their client then. */
 const connectsKept = 256
+const disconnectDigit = 0x30 + PacketType.disconnect
+const connectErrorDigit = 0x30 + PacketType.connectError
+/** In a message with attachments. */
+const attachedHeaderAt = 4
 
 /** A client whose messages are Socket.IO packets; each is one message of its session, attachments and all. */
 export class SocketIoConnection extends EngineConnection {
@@ -32,17 +37,22 @@ export class SocketIoConnection extends EngineConnection {
       this.noted(decodeNote(batch.subarray(start, end)))
       return true
     }
-    const packet = text
-      ? { header: batch.toString('utf8', start, end), attachments: [] }
-      : decodeAttached(batch.subarray(start, end))
-    this.follow(packet.header)
-    this.write([packet.header, ...packet.attachments], end - start)
+    const packetStart = text ? start : start + attachedHeaderAt
+    const first = batch[packetStart]
+    if (first === disconnectDigit || first === connectErrorDigit)
+      this.connects.delete(packetHead(batch.toString('utf8', packetStart, end)).namespace)
+    const out = this.directly()
+    if (out === null) this.write(piecesOf(batch.subarray(start, end), text), end - start)
+    else if (text) writeMessage(this.writer, out, batch, start, end, true)
+    else writeAttached(this.writer, out, batch.subarray(start, end))
     return this.keepsUp()
   }
 
   deliverShared(shared: SharedMessages): void {
-    shared.encoded.socketIo ??= shared.messages.map(({ payload, text }) => encode(payload, text))
-    for (const { pieces, bytes, frame } of shared.encoded.socketIo) this.write(pieces, bytes, frame)
+    shared.encoded.socketIo ??= shared.messages.map(({ payload, text }) =>
+      text ? encodeMessage(payload, true) : encodeAttachedPacket(payload),
+    )
+    this.writeShared(shared.encoded.socketIo)
   }
 
   protected received(piece: string | Buffer): void {
@@ -73,20 +83,14 @@ export class SocketIoConnection extends EngineConnection {
     }
   }
 
-  /** A DISCONNECT or CONNECT_ERROR of the node. */
-  private follow(packet: string): void {
-    if (packet[0] !== String(PacketType.disconnect) && packet[0] !== String(PacketType.connectError)) return
-    this.connects.delete(packetHead(packet).namespace)
-  }
-
   private noted(note: Record<string, unknown>): void {
     if (note.replay !== true) return
     for (const packet of [...this.connects.values()]) this.session.receive(Buffer.from(packet), true)
   }
 }
 
-function encode(payload: Buffer, text: boolean): EncodedPacket {
-  if (text) return encodeText(payload)
-  const { header, attachments } = decodeAttached(payload)
-  return { pieces: [header, ...attachments], bytes: payload.length, frame: null }
+function piecesOf(message: Buffer, text: boolean): readonly (string | Buffer)[] {
+  if (text) return [message.toString()]
+  const { header, attachments } = decodeAttached(message)
+  return [header, ...attachments]
 }

@@ -9,11 +9,11 @@ export interface SharedMessage {
   readonly position: Position | null
 }
 
-/** A message as the pieces that a transport writes one by one, and the first of them as a frame where it was made already. */
+/** A message as the pieces that a transport writes one by one, and as WebSocket frames in one. */
 export interface EncodedPacket {
   readonly pieces: readonly (string | Buffer)[]
   readonly bytes: number
-  readonly frame: readonly Buffer[] | null
+  readonly frames: Buffer
 }
 
 /** Messages of one channel on their way to several members. */
