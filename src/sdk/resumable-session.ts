@@ -88,10 +88,12 @@ export class ResumableSession extends NodeSession {
     this.host.link.put(RecordType.lost, 0, this.number, this.term)
   }
 
-  /** Goes on without a link; a hand-over is called off. */
+  /** Goes on without a link; a hand-over is called off, unless the target may have the session. */
   detach(host: SessionHost): void {
     this.move({ host, number: this.number, term: this.term })
-    this.callOff()
+    // Behind FIN the session may be served there already: handled here too, messages would be handled twice, and nobody would know.
+    // Who takes it from here has asked the target first.
+    if (!this.handedOver) this.callOff()
     this.wakeDrained()
   }
 
@@ -106,7 +108,17 @@ export class ResumableSession extends NodeSession {
     this.output.writeCommit()
     this.move(assignment)
     this.output.writeTaken(window, out, { meta: this.meta, channels: this.channels.list() })
+    if (this.handedOver) {
+      this.markRedelivered()
+      this.callOff()
+    }
     if (!this.wakeDrained()) this.host.waitForDrain(this)
+  }
+
+  override clientClosed(code: number, reason: string): void {
+    // What was handed over has been closed.
+    if (this.handedOver) this.release()
+    else super.clientClosed(code, reason)
   }
 
   /** Ends: the session goes on elsewhere, in a higher term. */

@@ -34,6 +34,8 @@ export class NodeSession implements Session {
   private drainWaiters: (() => void)[] = []
 
   private attempt = 0
+  /** FIN has left: the target may have the session. */
+  protected handedOver = false
   private resumeWanted = false
   private closeReason: CloseReason | null = null
   /** The client left; takes effect once the session is open. */
@@ -361,6 +363,11 @@ export class NodeSession implements Session {
     return this.output.writeLate(data, flags)
   }
 
+  /** What has come and was not begun may have been handled elsewhere. */
+  protected markRedelivered(): void {
+    this.inbox = this.inbox.map((message) => ({ ...message, redelivered: true }))
+  }
+
   /** Its records go elsewhere from now on. */
   protected move(assignment: Assignment): void {
     this.host.letGo(this)
@@ -378,6 +385,7 @@ export class NodeSession implements Session {
         this.resumeWanted = true
       }
     } else if (this.phase === 'finished') {
+      this.handedOver = false
       this.output.restoreCredit()
       this.recovered = true
       this.start()
@@ -411,6 +419,7 @@ export class NodeSession implements Session {
         return
       }
       this.phase = 'finished'
+      this.handedOver = veto === null
       if (veto !== null) this.refuse(veto, this.attempt)
       else this.host.link.putU32(RecordType.fin, 0, this.number, this.term, this.attempt)
       this.wakeDrained()

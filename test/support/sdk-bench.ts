@@ -25,6 +25,8 @@ export interface Sent {
 export class SdkBench {
   /** What the application was told: `open`, `open recovered`, `m1`, `close migrated`. */
   readonly told: string[] = []
+  /** Of its messages, those that were marked. */
+  readonly redelivered: string[] = []
   readonly opened: NodeSession[] = []
   readonly notJoined: string[] = []
   nowMs = 0
@@ -94,8 +96,9 @@ export class BenchLink {
           bench.onOpen(session as NodeSession)
           return bench.busy.open
         },
-        message: (session, data, { seq }) => {
+        message: (session, data, { seq, redelivered }) => {
           bench.told.push(String(data))
+          if (redelivered) bench.redelivered.push(String(data))
           return bench.onMessage(session as NodeSession, String(data), seq) ?? bench.busy.message
         },
         close: (session, { cause, code }) => {

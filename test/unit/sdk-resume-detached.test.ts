@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { EvenkeelError } from '../../src/protocol/errors.ts'
 import { u32s } from '../support/link-wire.ts'
 import { type BenchLink, SdkBench } from '../support/sdk-bench.ts'
 
@@ -107,15 +108,58 @@ describe.each(losses)('%s', (what, lose) => {
     expect(link.answers()).toEqual([])
   })
 
-  test('one that has handed over goes on: it opens again', () => {
+  test('behind FIN it waits: the target may have it, and only who takes it knows better', () => {
+    const stage = setUp()
+    const { bench, link, other } = stage
+    openSession(link)
+    expect(link.on('quiesce', {}, u32s([2]))).toEqual(['FIN 7(1) 2'])
+    for (const seq of [1, 2]) link.message({}, seq)
+    bench.busy.message = Promise.resolve()
+    expect(lose(stage)).toEqual(lost)
+    expect(bench.told).toEqual(['open', 'close migrated'])
+    expect(other.seek(token, t3)).toEqual(found(1))
+    expect(bench.told).toEqual(['open', 'close migrated'])
+    expect(other.take({ number: 70, term: 9 })).toEqual(['TAKEN 70(9) 0 s []'])
+    expect(bench.told).toEqual(['open', 'close migrated', 'open recovered', 'm1'])
+    // Nobody knows whether the target has handled it.
+    expect(bench.redelivered).toEqual(['m1'])
+    expect(bench.session.open).toBe(true)
+  })
+
+  test('one that has refused to be handed over goes on at once: nobody else can have it', () => {
     const stage = setUp()
     const { bench, link } = stage
     openSession(link)
-    expect(link.on('quiesce', {}, u32s([2]))).toEqual(['FIN 7(1) 2'])
+    bench.onClose = () => {
+      throw new EvenkeelError('VETO', 'not now')
+    }
+    expect(link.on('quiesce', {}, u32s([2]))).toEqual(['REFUSED 7(1) VETO'])
     link.message({}, 1)
     expect(lose(stage)).toEqual(lost)
     expect(bench.told).toEqual(['open', 'close migrated', 'open recovered', 'm1'])
-    expect(bench.session.open).toBe(true)
+    expect(bench.redelivered).toEqual([])
+  })
+
+  test('behind FIN it ends without a word to the application, which has closed it, when its client goes on elsewhere', () => {
+    const stage = setUp()
+    const { bench, link, other } = stage
+    openSession(link)
+    link.on('quiesce', {}, u32s([2]))
+    link.message({}, 1)
+    expect(lose(stage)).toEqual(lost)
+    other.drop(2)
+    expect([bench.told, bench.resumable.orphanCount]).toEqual([['open', 'close migrated'], 0])
+  })
+
+  test('behind FIN it ends in the same way when nobody comes', () => {
+    const stage = setUp()
+    const { bench, link } = stage
+    openSession(link)
+    link.on('quiesce', {}, u32s([2]))
+    expect(lose(stage)).toEqual(lost)
+    bench.nowMs += resumeMs
+    bench.resumable.expire()
+    expect([bench.told, bench.resumable.orphanCount]).toEqual([['open', 'close migrated'], 0])
   })
 
   test('who waits for the link is woken', async () => {
@@ -352,15 +396,6 @@ describe('SEEK', () => {
     await settle()
     expect(link.answers()).toEqual(['COMMIT 7(1) 1', 'CLOSED 7(1)'])
     expect(bench.closes).toEqual(['client 1000'])
-  })
-
-  test('a session whose own handler ends it then is not found', () => {
-    const { bench, link, other } = setUp()
-    openSession(link)
-    link.on('quiesce', {}, u32s([2]))
-    bench.onOpen = (session) => session.close()
-    expect(other.seek(t1, t2)).toEqual(notFound('unknown'))
-    expect(bench.resumable.orphanCount).toBe(0)
   })
 
   test('it waits for the next one if nobody takes it, for the whole time', () => {

@@ -292,12 +292,12 @@ describe('REFUSED', () => {
     expect(bench.told).toEqual(['open', 'close migrated', 'open recovered'])
   })
 
-  test('STALE when its own handler ends it as it is taken from another gateway', () => {
+  test('not when its own handler ends it as it is taken behind FIN: then it is closed', () => {
     const { bench, link, other, open } = setUp()
     open()
     link.on('quiesce', {}, u32s([2]))
     bench.onOpen = (session) => session.close()
-    expect(other.take(at)).toEqual(['REFUSED 70(2) STALE'])
+    expect(other.take(at)).toEqual(['TAKEN 70(2) 0 s []', 'CLOSE 70(2) 1000'])
     expect(bench.resumable.orphanCount).toBe(0)
   })
 
