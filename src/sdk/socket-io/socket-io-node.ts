@@ -103,7 +103,8 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
       return
     }
     const packet = typeof data === 'string' ? data : (data as Buffer)
-    const { type, ack } = packetHead(messageHeader(packet))
+    const head = packetHead(messageHeader(packet))
+    const { type, ack } = head
     const isAck = type === PacketType.ack || type === PacketType.binaryAck
     // Who begins with an acknowledgement is closed by Socket.IO, as with any packet but a CONNECT.
     const begins = !session.recovered && connection.isNowhere
@@ -111,7 +112,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
       const { link } = connection.session.host
       if (!this.remote.acknowledged(ack, session.id, packet, link)) this.acknowledged(session.id, packet)
     } else {
-      connection.receive(packet)
+      connection.receive(packet, head)
     }
     if (this.options.saveMs > 0) saveSoon(connection, this.options.saveMs, this.options.exportState)
   }

@@ -1,7 +1,13 @@
 import { EventEmitter } from 'node:events'
 import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
-import { decodeAttached, PacketAssembler, PacketType, packetHead } from '../../protocol/socket-io-packet.ts'
+import {
+  decodeAttached,
+  PacketAssembler,
+  type PacketHead,
+  PacketType,
+  packetHead,
+} from '../../protocol/socket-io-packet.ts'
 import type { NodeSession } from '../session.ts'
 import type { SessionMeta } from '../types.ts'
 import type { Import } from './imports.ts'
@@ -92,9 +98,7 @@ export class VirtualConnection extends EventEmitter {
   }
 
   /** Gives Socket.IO a packet of the client. */
-  receive(message: string | Buffer): void {
-    const header = messageHeader(message)
-    const { type, namespace, ack } = packetHead(header)
+  receive(message: string | Buffer, { type, namespace, ack }: PacketHead): void {
     if (type === PacketType.connect) {
       // It comes again when the node that was to answer it died. Socket.IO would close the client.
       if (this.sockets.has(namespace) || this.connecting.has(namespace)) return
