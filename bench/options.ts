@@ -28,11 +28,11 @@ export interface Options {
 export const help = `Usage: npm run bench -- [NAME…] [--quick] [--json FILE]
 
 Measures Evenkeel beside nginx and a Node proxy made with ws, all in front of the same echo application, and
-its fan-out beside nchan and socket.io.
+its fan-out beside nchan and socket.io, and Socket.IO behind both.
 
   NAME            only these (also: --only NAME,…):
 ${scenarios.map(({ name, summary }) => `                    ${name.padEnd(13)}${summary}`).join('\n')}
-  --quick         about two minutes; the figures are rough
+  --quick         about two and a half minutes; the figures are rough
   --json FILE     where the figures go (default: bench/results/<time>.json)
   --help          this text
 
