@@ -28,7 +28,7 @@ export interface Options {
 export const help = `Usage: npm run bench -- [NAME…] [--quick] [--json FILE]
 
 Measures Evenkeel beside nginx and a Node proxy made with ws, all in front of the same echo application, and
-its fan-out beside nchan and socket.io, and Socket.IO behind both.
+its fan-out beside nchan and socket.io, and Socket.IO beside nginx.
 
   NAME            only these (also: --only NAME,…):
 ${scenarios.map(({ name, summary }) => `                    ${name.padEnd(13)}${summary}`).join('\n')}
