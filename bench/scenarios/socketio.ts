@@ -12,12 +12,16 @@ interface Shape {
   what: string
   dialect: Dialect
   connections: number
+  /** Per second, evenly spaced; absent: as many as go through. */
+  rate?: number
 }
 
 const shapes: Shape[] = [
   { what: 'event with acknowledgement', dialect: 'socket.io ack', connections: 200 },
   { what: 'event and event back', dialect: 'socket.io', connections: 200 },
   { what: 'event with acknowledgement', dialect: 'socket.io ack', connections: 1_000 },
+  // Nothing can be put together then, so it shows what each hop costs by itself.
+  { what: 'events with acknowledgement, 2,000/s', dialect: 'socket.io ack', connections: 200, rate: 2_000 },
 ]
 
 export const socketio: Scenario = {
@@ -34,7 +38,7 @@ async function run(settings: Settings): Promise<Report> {
   const data: Record<string, unknown> = {}
   for (const { dialect } of shapes.slice(0, 2)) await warmUp(load, peers, settings, dialect)
   const window = settings.quick ? { warmMs: 300, windowMs: 1_000 } : { warmMs: 1_000, windowMs: 2_000 }
-  for (const { what, dialect, connections } of shapes) {
+  for (const { what, dialect, connections, rate } of shapes) {
     const title = `${connections} connections, ${what}`
     const samples = await interleave(load, {
       peers,
@@ -43,10 +47,13 @@ async function run(settings: Settings): Promise<Report> {
       dialect,
       remarks,
       progress: (text) => settings.progress(`${title}: ${text}`),
-      measure: (watch) => load.call('closedLoop', { outstanding: 1, ...window, watch }),
+      measure: (watch) =>
+        rate === undefined
+          ? load.call('closedLoop', { outstanding: 1, ...window, watch })
+          : load.call('openLoop', { rate, ...window, watch }),
     })
     report.tables.push(tableOf(title, samples))
-    report.goals.push(goalOf(title, samples))
+    if (rate === undefined) report.goals.push(goalOf(title, samples))
     data[title] = Object.fromEntries(samples)
   }
   report.data = data
