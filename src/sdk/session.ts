@@ -67,6 +67,11 @@ export class NodeSession implements Session {
     return this.assignment.term
   }
 
+  /** The attempt of the hand-over that is or was last under way: the term that the target gets. */
+  get handover(): number {
+    return this.attempt
+  }
+
   get open(): boolean {
     return this.phase === 'open' || this.phase === 'quiescing' || this.phase === 'closing'
   }

@@ -1,5 +1,5 @@
 import { encodeAttached } from '../../protocol/socket-io-packet.ts'
-import type { AdapterClass, BroadcastOptions, NamespaceView, Packet, Room } from './views.ts'
+import type { AdapterClass, AdapterView, BroadcastOptions, NamespaceView, Packet, Room } from './views.ts'
 
 /** What the adapter needs of the node; audiences are of one namespace. */
 export interface AdapterHost {
@@ -124,9 +124,9 @@ export function gatewayAdapter(Base: AdapterClass, host: AdapterHost): AdapterCl
   }
 }
 
-/** The in-memory adapter: of what the server uses, the last class before EventEmitter. */
-export function inMemoryAdapter(used: AdapterClass): AdapterClass {
-  let found = used
+/** The in-memory adapter: of the class of what the server uses, the last one before EventEmitter. */
+export function inMemoryAdapter(used: AdapterView): AdapterClass {
+  let found = used.constructor as AdapterClass
   for (;;) {
     const parent = Object.getPrototypeOf(found) as AdapterClass
     if (!('broadcast' in (parent.prototype as object))) return found

@@ -1,5 +1,6 @@
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises'
 import { EvenkeelError } from '../../protocol/errors.ts'
+import type { AdapterRooms } from './adapter-rooms.ts'
 import type { CheckedOptions } from './options.ts'
 import { takeSnapshot } from './snapshot.ts'
 import type { VirtualConnection } from './virtual-connection.ts'
@@ -13,12 +14,14 @@ type ExportState = CheckedOptions['exportState']
 export async function exportSession(
   connection: VirtualConnection,
   { quiesceMs, canMove, exportState }: CheckedOptions,
+  rooms: AdapterRooms | null,
 ): Promise<void> {
   const startedAt = performance.now()
   const waitedLess = (ms: number) => performance.now() - startedAt < ms
   while (connection.connecting.size > 0 && waitedLess(connectingMs)) await delay(1)
   if (connection.connecting.size > 0) throw veto('a namespace is being connected')
   while (connection.openAcks > 0 && waitedLess(quiesceMs)) await delay(1)
+  await rooms?.readyToLeave(connection)
   // Socket.IO dispatches events in the next tick, twice.
   await turn()
   await turn()
@@ -26,10 +29,11 @@ export async function exportSession(
     if (canMove?.(socket as never) === false) throw veto('canMove says no')
   if (connection.phase !== 'open') return
   try {
-    connection.session.state = takeSnapshot(connection, exportState)
+    connection.session.state = takeSnapshot(connection, exportState, (socket) => rooms?.heardBy(socket))
   } catch (error) {
     throw veto(`the session has no state that could travel: ${String((error as Error).message)}`)
   }
+  rooms?.leave(connection)
   connection.phase = 'handed'
 }
 

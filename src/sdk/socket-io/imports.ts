@@ -36,14 +36,14 @@ function takeOver(socket: SocketView, { id, pid, data, time, issued }: Namespace
   Object.assign(socket.handshake, { time, issued })
 }
 
-/** What `Namespace._doConnect` does, but handlers that are async are waited for, at most `patienceMs`. */
+/** What `Namespace._doConnect` does, but handlers that are async are waited for, at most `patienceMs`. `arrived`: it is in its rooms, and no handler has run. */
 export async function attach(
   namespace: NamespaceView,
   connection: VirtualConnection,
   { socket, attached }: LetIn,
   final: NamespaceSnapshot,
   patienceMs: number,
-  onError: (error: unknown) => void,
+  { arrived, failed }: { arrived(socket: SocketView): void; failed(error: unknown): void },
 ): Promise<void> {
   for (const key of Object.keys(socket.data)) if (!(key in final.data)) delete socket.data[key]
   Object.assign(socket.data, final.data)
@@ -55,13 +55,14 @@ export async function attach(
   socket._onconnect()
   connection.swallowConnect = false
   attached(socket)
+  arrived(socket)
   const running: unknown[] = []
   for (const event of ['connect', 'connection']) {
     for (const listener of namespace.rawListeners(event)) {
       try {
         running.push(listener.call(namespace, socket))
       } catch (error) {
-        onError(error)
+        failed(error)
       }
     }
   }
@@ -70,7 +71,7 @@ export async function attach(
     timer = setTimeout(resolve, patienceMs)
   })
   const settled = Promise.allSettled(running).then((results) => {
-    for (const result of results) if (result.status === 'rejected') onError(result.reason)
+    for (const result of results) if (result.status === 'rejected') failed(result.reason)
   })
   await Promise.race([settled, patience])
   clearTimeout(timer)

@@ -36,6 +36,7 @@ export function attachSocketIO(
   const {
     migrate = 'drain',
     fallback,
+    rooms,
     quiesceMs,
     ghostMs,
     saveMs,
@@ -47,6 +48,7 @@ export function attachSocketIO(
   const checked = check({
     migrate,
     fallback: fallback ?? 'soft',
+    rooms: rooms ?? 'gateway',
     quiesceMs: quiesceMs ?? 0,
     ghostMs: ghostMs ?? mostGhostMs,
     saveMs: saveMs ?? 1_000,
@@ -63,9 +65,10 @@ export function attachSocketIO(
 }
 
 function check(options: CheckedOptions): CheckedOptions {
-  const { migrate, fallback, quiesceMs, ghostMs, saveMs } = options
+  const { migrate, fallback, rooms, quiesceMs, ghostMs, saveMs } = options
   if (migrate !== 'drain' && migrate !== 'always') throw invalid("migrate must be 'drain' or 'always'")
   if (fallback !== 'soft' && fallback !== 'close') throw invalid("fallback must be 'soft' or 'close'")
+  if (rooms !== 'gateway' && rooms !== 'adapter') throw invalid("rooms must be 'gateway' or 'adapter'")
   if (!(quiesceMs >= 0 && quiesceMs <= mostQuiesceMs))
     throw invalid(`quiesceMs must be 0 to ${mostQuiesceMs}`)
   if (!(ghostMs >= 0 && ghostMs <= mostGhostMs)) throw invalid(`ghostMs must be 0 to ${mostGhostMs}`)

@@ -12,6 +12,11 @@ export interface SocketIoOptions extends Omit<NodeOptions, 'delivery'> {
    * it is disconnected and comes back by itself. Default `soft`.
    */
   fallback?: 'soft' | 'close'
+  /**
+   * Whose rooms sockets are in. `gateway`: the gateways'; the server's adapter is replaced. `adapter`: the server's own adapter's
+   * (`@socket.io/redis-adapter`, say), which connects it with servers and emitters outside too; the same at all nodes of the pool. Default `gateway`.
+   */
+  rooms?: 'gateway' | 'adapter'
   /** Before a session leaves, events that the application has not acknowledged are waited for this long. Default 0, at most 4,000. */
   quiesceMs?: number
   /** Where handlers of a session that has moved may still speak and be answered. Default 5,000, at most 5,000. */

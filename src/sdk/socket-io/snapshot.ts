@@ -1,5 +1,6 @@
 import { deserialize, serialize } from 'node:v8'
 import type { Json } from '../types.ts'
+import type { HeardUpTo } from './broadcast-log.ts'
 import type { Room, SocketView } from './views.ts'
 import type { VirtualConnection } from './virtual-connection.ts'
 
@@ -15,6 +16,8 @@ export interface NamespaceSnapshot {
   issued: number
   /** What the application exported. */
   app: unknown
+  /** Of a session that leaves: how far it has heard what servers broadcast by an adapter of their own. */
+  heard?: HeardUpTo | undefined
 }
 
 const version = 1
@@ -23,10 +26,11 @@ const version = 1
 export function takeSnapshot(
   { sockets }: VirtualConnection,
   exportState: ((socket: never) => unknown) | undefined,
+  heardBy: (socket: SocketView) => HeardUpTo | undefined = () => undefined,
 ): Json {
   const namespaces: NamespaceSnapshot[] = []
   for (const [nsp, socket] of sockets) {
-    if (socket.connected) namespaces.push(snapshotOf(nsp, socket, exportState))
+    if (socket.connected) namespaces.push({ ...snapshotOf(nsp, socket, exportState), heard: heardBy(socket) })
   }
   // JSON would lose dates, maps, buffers and what refers to itself.
   return { version, namespaces: serialize(namespaces).toString('base64') }

@@ -4,6 +4,7 @@ import type { NodeSession } from '../session.ts'
 import type { CloseReason, Logger, Session, SessionHandlers } from '../types.ts'
 import { slotOf } from './ack-ids.ts'
 import { type AdapterHost, gatewayAdapter, inMemoryAdapter } from './adapter.ts'
+import { AdapterRooms } from './adapter-rooms.ts'
 import { exportSession, saveSoon } from './exports.ts'
 import { Ghosts } from './ghosts.ts'
 import { adoptNamespace, attach, Import } from './imports.ts'
@@ -41,6 +42,8 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   /** Those that are no ghosts, by session id. */
   private readonly byId = new Map<string, VirtualConnection>()
   private readonly ghosts: Ghosts
+  /** Null: rooms are the gateways'. */
+  private readonly adapterRooms: AdapterRooms | null
   /** What happens to rooms here is known to the gateway already. */
   private quiet = false
 
@@ -56,10 +59,36 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
       operate: this.remote.operate,
       quietly: (run) => this.quietly(run),
     })
-    server.adapter(gatewayAdapter(inMemoryAdapter(server.adapter()), this))
+    this.adapterRooms = options.rooms === 'adapter' ? this.ownRooms(node.instance) : null
+    if (this.adapterRooms === null) this.replaceAdapters()
     server.bind(this.engine)
-    for (const namespace of server._nsps.values()) adoptNamespace(namespace, this.slot)
-    server.sockets.on('new_namespace', (namespace: NamespaceView) => adoptNamespace(namespace, this.slot))
+    for (const namespace of server._nsps.values()) this.adopt(namespace)
+    server.sockets.on('new_namespace', (namespace: NamespaceView) => this.adopt(namespace))
+  }
+
+  private ownRooms(instance: string): AdapterRooms {
+    return new AdapterRooms({
+      instance,
+      joined: (...change) => this.joined(...change),
+      left: (...change) => this.left(...change),
+      ended: (...change) => this.ended(...change),
+      isHanded: (namespace, id) => this.connectionOf(namespace, id)?.phase === 'handed',
+      served: (session) => this.byId.get(session),
+      quietly: (run) => this.quietly(run),
+    })
+  }
+
+  private replaceAdapters(): void {
+    const { server } = this
+    const former = [...server._nsps.values()].map(({ adapter }) => adapter)
+    server.adapter(gatewayAdapter(inMemoryAdapter(server.sockets.adapter), this))
+    // They would go on listening, and tell the server what it is told by the new ones.
+    for (const adapter of former) void Promise.resolve(adapter.close?.()).catch(() => {})
+  }
+
+  private adopt(namespace: NamespaceView): void {
+    adoptNamespace(namespace, this.slot)
+    this.adapterRooms?.adopt(namespace)
   }
 
   // Sessions.
@@ -70,6 +99,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     const connection = this.shadow(session, namespaces)
     await this.begin(connection)
     await Promise.all([...connection.imports.values()].map(({ letIn }) => letIn))
+    await this.adapterRooms?.prepare(connection)
   }
 
   async open(session: Session): Promise<void> {
@@ -81,6 +111,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (known !== undefined && known.phase !== 'shadow') {
       // The move was called off.
       known.opened()
+      this.adapterRooms?.stay(known)
       return
     }
     const namespaces = session.recovered ? this.snapshotOf(session) : null
@@ -120,7 +151,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   async close(session: Session, { cause, reason }: CloseReason): Promise<void> {
     const connection = this.connections.get(session)
     if (connection === undefined) return
-    if (cause === 'migrated' && session.open) await exportSession(connection, this.options)
+    if (cause === 'migrated' && session.open) await exportSession(connection, this.options, this.adapterRooms)
     else if (cause === 'node') this.forget(connection, 'forced close')
     else this.forget(connection, knownReasons.has(reason) ? reason : 'transport close')
   }
@@ -130,6 +161,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (connection === undefined) return
     if (connection.phase === 'handed') {
       this.remove(connection)
+      this.adapterRooms?.forget(connection)
       this.ghosts.add(connection)
     } else {
       this.forget(connection, 'transport close')
@@ -283,9 +315,12 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (final.app !== undefined) this.options.importState?.(result.socket as never, final.app)
     // Up to its first await it is synchronous: the rooms are joined when it returns.
     return this.quietly(() =>
-      attach(namespace, connection, result, final, connectionHandlersMs, (error) =>
-        this.logger.error(`a connection handler failed: ${String((error as Error)?.stack ?? error)}`),
-      ),
+      attach(namespace, connection, result, final, connectionHandlersMs, {
+        arrived: (socket) =>
+          this.quietly(() => this.adapterRooms?.catchUp(connection, socket, final.heard ?? null), false),
+        failed: (error) =>
+          this.logger.error(`a connection handler failed: ${String((error as Error)?.stack ?? error)}`),
+      }),
     )
   }
 
@@ -326,7 +361,9 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     const connection = this.connectionOf(namespace, id)
     if (connection === undefined || this.quiet || rooms.length === 0) return
     if (connection.phase === 'open') {
-      connection.session.changeRooms({ scope: namespace, [op]: rooms })
+      // With an adapter of its own it can still be reached by its id.
+      const known = this.adapterRooms === null ? rooms : rooms.filter((room) => room === id)
+      if (known.length > 0) connection.session.changeRooms({ scope: namespace, [op]: known })
       saveSoon(connection, 0, this.options.exportState)
     } else if (connection.phase === 'handed') {
       this.remote.operate(namespace, { rooms: new Set([id]) }, { op, rooms })
@@ -350,6 +387,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
 
   private forget(connection: VirtualConnection, reason: string): void {
     this.remove(connection)
+    this.adapterRooms?.forget(connection)
     for (const [name] of connection.imports) this.dropImport(connection, name)
     connection.end(reason)
     connection.sockets.clear()
@@ -361,12 +399,13 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     this.engine.clientsCount--
   }
 
-  private quietly<T>(run: () => T): T {
-    this.quiet = true
+  private quietly<T>(run: () => T, quiet = true): T {
+    const before = this.quiet
+    this.quiet = quiet
     try {
       return run()
     } finally {
-      this.quiet = false
+      this.quiet = before
     }
   }
 }

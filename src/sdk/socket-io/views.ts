@@ -102,6 +102,10 @@ export interface AdapterView extends EventEmitter {
   serverSideEmit(packet: unknown[]): void
   serverCount(): Promise<number>
   apply(options: BroadcastOptions, visit: (socket: SocketView) => void): void
+  _encode(packet: Packet, options: object): (string | Buffer)[]
+  /** Of `@socket.io/redis-adapter`: is somebody here in the room? */
+  hasRoom?(room: string): boolean
+  close?(): unknown
 }
 
 export type AdapterClass = new (namespace: NamespaceView) => AdapterView

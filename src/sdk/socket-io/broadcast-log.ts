@@ -1,0 +1,122 @@
+/** Where a broadcast comes from; null: a server or an emitter that does not number what it sends. */
+export type Origin = readonly [publisher: string, seq: number] | null
+
+/** How far a node has heard a namespace. */
+export interface HeardUpTo {
+  /** Last number of each publisher that numbers. */
+  numbered: [publisher: string, seq: number][]
+  /** Of the others: how many since the fence. */
+  others: number
+}
+
+/** From where on a reader wants what is heard. */
+export interface LogMark {
+  /** The reader's own broadcasts from here on, … */
+  from: number
+  /** … and those of others from here on: where it has heard the fence. Null: not yet. */
+  fenceAt: number | null
+  othersAtFence: number
+}
+
+interface Entry<Item> {
+  readonly origin: Origin
+  /** Counts broadcasts without a number; 0 for what is none. */
+  readonly other: number
+  readonly item: Item
+}
+
+/** Publishers that are remembered: processes of the cluster, those that have ended included. */
+const mostPublishers = 1_024
+const mostEntries = 16_384
+
+/**
+ * What was heard in one namespace, kept while a session is on its way. All servers hear the same in the same order, apart from what they
+ * send themselves; so a fence, published once, splits it at the same place everywhere, and what follows can be counted.
+ */
+export class BroadcastLog<Item> {
+  private readonly self: string
+  private entries: Entry<Item>[] = []
+  /** Number of the first entry that is kept. */
+  private first = 0
+  private others = 0
+  private readonly marks = new Set<LogMark>()
+  private readonly lastOf = new Map<string, number>()
+  /** Entries that a reader missed because the log was full. */
+  dropped = 0
+
+  constructor(self: string) {
+    this.self = self
+  }
+
+  get isKept(): boolean {
+    return this.marks.size > 0
+  }
+
+  get othersCount(): number {
+    return this.others
+  }
+
+  broadcast(origin: Origin, item: Item): void {
+    if (origin === null) this.others++
+    else this.remember(origin)
+    this.keep(origin, origin === null ? this.others : 0, item)
+  }
+
+  /** What is not numbered nor counted: doing it again changes nothing. */
+  operation(item: Item): void {
+    this.keep(null, 0, item)
+  }
+
+  open(): LogMark {
+    const mark = { from: this.end, fenceAt: null, othersAtFence: this.others }
+    this.marks.add(mark)
+    return mark
+  }
+
+  fence(mark: LogMark): void {
+    mark.fenceAt = this.end
+    mark.othersAtFence = this.others
+  }
+
+  heardUpTo(othersAtFence: number): HeardUpTo {
+    return { numbered: [...this.lastOf], others: this.others - othersAtFence }
+  }
+
+  /** Ends reading; returns what the other node has not heard, in the order in which it was heard here. Null: it has heard nothing since the fence. */
+  take(mark: LogMark, heard: HeardUpTo | null): Item[] {
+    const lastOf = new Map(heard?.numbered)
+    const missing = this.entries.slice(mark.from - this.first).filter(({ origin, other }, i) => {
+      const isFenced = mark.fenceAt !== null && mark.from + i >= mark.fenceAt
+      if (origin === null)
+        return isFenced && (other === 0 || other - mark.othersAtFence > (heard?.others ?? 0))
+      const [publisher, seq] = origin
+      return (isFenced || publisher === this.self) && seq > (lastOf.get(publisher) ?? 0)
+    })
+    this.close(mark)
+    return missing.map(({ item }) => item)
+  }
+
+  close(mark: LogMark): void {
+    this.marks.delete(mark)
+    if (this.marks.size > 0) return
+    this.first = this.end
+    this.entries = []
+  }
+
+  private get end(): number {
+    return this.first + this.entries.length
+  }
+
+  private keep(origin: Origin, other: number, item: Item): void {
+    if (!this.isKept) return
+    if (this.entries.length < mostEntries) this.entries.push({ origin, other, item })
+    else this.dropped++
+  }
+
+  private remember([publisher, seq]: readonly [string, number]): void {
+    // The one that has been silent for longest is forgotten first.
+    this.lastOf.delete(publisher)
+    this.lastOf.set(publisher, seq)
+    if (this.lastOf.size > mostPublishers) this.lastOf.delete(this.lastOf.keys().next().value!)
+  }
+}
