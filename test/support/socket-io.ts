@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { type AttachedServer, attachSocketIO, type SocketIoOptions } from 'evenkeel/socket.io'
-import type { Server, Socket as ServerSocket } from 'socket.io'
+import type { Server, ServerOptions, Socket as ServerSocket } from 'socket.io'
 import { io as connect, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client'
 import { onTestFinished, vi } from 'vitest'
 import type { TestGateway } from './in-process.ts'
@@ -17,16 +17,18 @@ export interface SocketIoNodeOptions extends Partial<SocketIoOptions> {
   id: string
   /** Of socket.io; default the newest. */
   package?: 'socket.io' | 'socket.io-4.6' | 'socket.io-4.7'
+  /** Set at the server before it is attached. */
+  adapter?: ServerOptions['adapter']
 }
 
 /** An ordinary Socket.IO server that is attached; it ends with the test. `app` says what it does. */
 export async function startSocketIoNode(
   gateways: readonly Pick<TestGateway, 'linkUrl'>[],
   app: (io: Server, id: string) => void,
-  { id, package: name = 'socket.io', ...options }: SocketIoNodeOptions,
+  { id, package: name = 'socket.io', adapter, ...options }: SocketIoNodeOptions,
 ): Promise<SocketIoNode> {
   const { Server: SomeServer } = createRequire(import.meta.url)(name) as { Server: typeof Server }
-  const io = new SomeServer()
+  const io = new SomeServer(adapter === undefined ? {} : { adapter })
   const attached = attachSocketIO(io, {
     id,
     ...(options.redis === undefined ? { gateways: gateways.map(({ linkUrl }) => linkUrl) } : {}),

@@ -1,0 +1,128 @@
+import type { Server } from 'socket.io'
+import { expect, onTestFinished, test } from 'vitest'
+import { startTestGateway } from '../support/in-process.ts'
+import { Migrations } from '../support/migrations.ts'
+import { RedisServer } from '../support/redis.ts'
+import { connectClient, startSocketIoNode, type TestClient, until } from '../support/socket-io.ts'
+import { type AdapterKind, adapterOf, emitterOf, startPlainServer } from '../support/socket-io-adapter.ts'
+
+async function startRedis(): Promise<RedisServer> {
+  const redis = await RedisServer.start()
+  onTestFinished(() => redis.stop())
+  return redis
+}
+
+const app = (io: Server, id: string) => {
+  io.on('connection', (socket) => {
+    if (!socket.recovered) {
+      void socket.join('all')
+      socket.data.name = socket.handshake.auth.name
+    }
+    socket.on('where', (answer) => answer(id))
+    socket.on('rooms', (answer) => answer([...socket.rooms]))
+    socket.on('others', (word) => socket.broadcast.emit('heard', word))
+  })
+  io.on('servers', (n: number, answer?: (answer: string) => void) => {
+    serversHeard.push(`${id} ${n}`)
+    answer?.(`${id} ${n}`)
+  })
+}
+const serversHeard: string[] = []
+
+function listen(client: TestClient): unknown[] {
+  const words: unknown[] = []
+  client.on('heard', (word) => words.push(word))
+  client.on('vote', (n: number, answer: (name: string) => void) => answer(`${client.id} ${n}`))
+  return words
+}
+
+test.each<[string, AdapterKind]>([
+  ['@socket.io/redis-adapter', 'redis'],
+  ['its sharded adapter', 'sharded'],
+  ['@socket.io/redis-streams-adapter', 'streams'],
+])("rooms: 'adapter' with %s: servers behind the gateway and others are one cluster", async (_name, kind) => {
+  const redis = await startRedis()
+  const gateway = await startTestGateway()
+  const nodes = []
+  for (const id of ['a', 'b'])
+    nodes.push(
+      await startSocketIoNode([gateway], app, { id, rooms: 'adapter', adapter: adapterOf(redis, kind) }),
+    )
+  const plain = await startPlainServer(redis, app, { id: 'plain', kind })
+  const clients: TestClient[] = []
+  for (let i = 0; i < 4; i++) clients.push(await connectClient(gateway, { auth: { name: `c${i}` } }))
+  for (let i = 4; i < 6; i++) clients.push(await connectClient(plain, { auth: { name: `c${i}` } }))
+  const heard = clients.map(listen)
+  const places = await Promise.all(clients.map((client) => client.emitWithAck('where')))
+  expect(new Set(places)).toEqual(new Set(['a', 'b', 'plain']))
+  const ios = [...nodes.map(({ io }) => io), plain.io]
+  for (const io of ios)
+    await until(async () => (await io.in('all').fetchSockets().catch(() => [])).length === 6)
+
+  for (const [i, io] of ios.entries()) io.to('all').emit('heard', i)
+  await until(() => heard.flat().length === 18)
+  clients[0]!.emit('others', 'from behind')
+  clients[5]!.emit('others', Buffer.from('from outside'))
+  await until(() => heard.flat().length === 28)
+  expect(heard.map((words) => words.length)).toEqual([4, 5, 5, 5, 5, 4])
+  for (const io of ios) {
+    const votes = (await io.timeout(10_000).emitWithAck('vote', 1)) as string[]
+    expect(votes.sort()).toEqual(clients.map(({ id }) => `${id} 1`).sort())
+    expect((await io.serverSideEmitWithAck('servers', 3)).length).toBe(2)
+  }
+
+  plain.io.in(clients[0]!.id!).socketsJoin('few')
+  nodes[0]!.io.in(clients[5]!.id!).socketsJoin('few')
+  await until(async () => (await plain.io.in('few').fetchSockets()).length === 2)
+  const migrations = new Migrations(gateway)
+  for (const { id, node } of gateway.operator.sessions({}).sessions)
+    expect((await migrations.start(id, node === 'a' ? 'b' : 'a')).outcome).toBe('moved')
+  expect(new Set(await clients[0]!.emitWithAck('rooms'))).toEqual(new Set([clients[0]!.id, 'all', 'few']))
+  for (const io of ios) io.to('few').emit('heard', 'few')
+  await until(() => [0, 5].every((i) => heard[i]!.filter((word) => word === 'few').length === 3))
+  plain.io.in('all').except('few').disconnectSockets()
+  await until(() => clients.filter(({ losses }) => losses.length === 1).length === 4)
+  expect(clients.map(({ losses }) => losses.length)).toEqual([0, 1, 1, 1, 1, 0])
+})
+
+test('emitters reach sockets behind the gateway by way of the adapter', async () => {
+  const redis = await startRedis()
+  const gateway = await startTestGateway()
+  for (const id of ['a', 'b'])
+    await startSocketIoNode([gateway], app, { id, rooms: 'adapter', adapter: adapterOf(redis) })
+  const clients = await Promise.all([0, 1, 2, 3].map(() => connectClient(gateway)))
+  const heard = clients.map(listen)
+  const emitter = emitterOf(redis)
+  for (let n = 0; n < 20; n++) emitter.to('all').emit('heard', n)
+  emitter.to(clients[0]!.id!).emit('heard', Buffer.from('you'))
+  emitter.except(clients[0]!.id!).emit('heard', 'the others')
+  emitter.in(clients[1]!.id!).socketsJoin('one')
+  emitter.to('one').emit('heard', 'one')
+  await until(() => heard.flat().length === 85)
+  expect(heard.map((words) => words.length)).toEqual([21, 22, 21, 21])
+  emitter.in('one').disconnectSockets(true)
+  await until(() => clients[1]!.losses.length === 1)
+  serversHeard.length = 0
+  emitter.serverSideEmit('servers', 9)
+  await until(() => serversHeard.length === 2)
+  expect(serversHeard.sort()).toEqual(['a 9', 'b 9'])
+})
+
+test("the adapter that a server had is replaced, and closed, with rooms: 'gateway'", async () => {
+  const redis = await startRedis()
+  const gateway = await startTestGateway()
+  const nodes = []
+  for (const id of ['a', 'b'])
+    nodes.push(await startSocketIoNode([gateway], app, { id, adapter: adapterOf(redis) }))
+  const plain = await startPlainServer(redis, app, { id: 'plain' })
+  const client = await connectClient(gateway)
+  const words = listen(client)
+  serversHeard.length = 0
+  plain.io.serverSideEmit('servers', 1)
+  plain.io.emit('heard', 'by the adapter')
+  expect(await nodes[0]!.io.serverSideEmitWithAck('servers', 2)).toEqual(['b 2'])
+  nodes[0]!.io.emit('heard', 'by the gateway')
+  await until(() => words.length === 1)
+  expect(words).toEqual(['by the gateway'])
+  expect(serversHeard).toEqual(['b 2'])
+})
