@@ -57,7 +57,15 @@ test.each<[string, AdapterKind]>([
   expect(new Set(places)).toEqual(new Set(['a', 'b', 'plain']))
   const ios = [...nodes.map(({ io }) => io), plain.io]
   for (const io of ios)
-    await until(async () => (await io.in('all').fetchSockets().catch(() => [])).length === 6)
+    await until(
+      async () =>
+        (
+          await io
+            .in('all')
+            .fetchSockets()
+            .catch(() => [])
+        ).length === 6,
+    )
 
   for (const [i, io] of ios.entries()) io.to('all').emit('heard', i)
   await until(() => heard.flat().length === 18)

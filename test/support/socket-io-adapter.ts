@@ -18,12 +18,29 @@ export function redisClient({ port }: RedisServer): Redis {
   return client
 }
 
-export function adapterOf(redis: RedisServer, kind: AdapterKind = 'redis') {
+/** `lagMs`: what the server hears comes this much later, as at a machine that is far away or busy. */
+export function adapterOf(redis: RedisServer, kind: AdapterKind = 'redis', lagMs = 0) {
   if (kind === 'streams') return createStreamsAdapter(redisClient(redis), { readCount: 500 })
   const [pub, sub] = [redisClient(redis), redisClient(redis)]
   return kind === 'redis'
-    ? createAdapter(pub, sub)
+    ? createAdapter(pub, lagMs === 0 ? sub : lagging(sub, lagMs))
     : createShardedAdapter(pub, sub, { subscriptionMode: 'static' })
+}
+
+function lagging(client: Redis, lagMs: number): Redis {
+  return new Proxy(client, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as unknown
+      if (name === 'on') {
+        return (event: string, listener: (...args: unknown[]) => void) =>
+          target.on(event, (...args: unknown[]) => {
+            if (event.endsWith('essageBuffer')) setTimeout(listener, lagMs, ...args)
+            else listener(...args)
+          })
+      }
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
 }
 
 export function emitterOf(redis: RedisServer): Emitter {

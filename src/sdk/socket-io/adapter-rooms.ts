@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { EvenkeelError } from '../../protocol/errors.ts'
-import { BroadcastLog, type HeardUpTo, type LogMark, type Origin } from './broadcast-log.ts'
-import { fenceEvent, fencePublisher } from './fences.ts'
+import { BroadcastLog, HeardBefore, type HeardUpTo, type LogMark, type Origin } from './broadcast-log.ts'
+import { type Fence, fenceOf, fencePublisher } from './fences.ts'
 import type { BroadcastOptions, NamespaceView, Packet, Room, SocketView } from './views.ts'
 import type { VirtualConnection } from './virtual-connection.ts'
 
@@ -25,17 +25,20 @@ interface Heard {
   visit(socket: SocketView): void
 }
 
-interface Fence {
-  term: number
-  others: number
+/** Of a session that is about to leave. */
+interface Passed {
+  readonly term: number
+  readonly others: number
 }
 
 interface Adopted {
   readonly namespace: NamespaceView
   readonly log: BroadcastLog<Heard>
-  readonly publish: ((event: unknown[]) => void) | null
+  readonly publish: ((fence: Fence) => void) | null
   /** Fences of others, by session. */
-  readonly fences: Map<string, Fence>
+  readonly fences: Map<string, Passed>
+  /** Of sockets that came a short time ago: what they have got elsewhere may reach this node later. */
+  readonly before: Map<SocketView, HeardBefore>
   /** Own fences that have not been heard. */
   readonly awaited: Map<string, () => void>
   audible: boolean
@@ -46,6 +49,8 @@ interface Adopted {
 /** In broadcast options: who sends it, and his number of it. */
 const originFlag = 'evenkeel'
 const fenceMs = 2_000
+/** The target has heard the fence already when the source begins to wait for it. */
+const sourceFenceMs = 1_000
 const echoMs = 50
 /** Longer than a move may take. */
 const attentiveMs = 15_000
@@ -70,6 +75,7 @@ export class AdapterRooms {
       log: new BroadcastLog(this.host.instance),
       publish: fencePublisher(namespace.adapter),
       fences: new Map(),
+      before: new Map(),
       awaited: new Map(),
       audible: false,
       attentiveUntil: 0,
@@ -77,11 +83,6 @@ export class AdapterRooms {
     this.adopted.set(namespace.name, adopted)
     this.followRooms(namespace)
     this.followBroadcasts(adopted)
-    const onServerSideEmit = namespace._onServerSideEmit.bind(namespace)
-    namespace._onServerSideEmit = (args) => {
-      if (args[0] === fenceEvent) this.fenced(adopted, String(args[1]), Number(args[2]))
-      else onServerSideEmit(args)
-    }
   }
 
   /** The session may come: from here on what it may have to be given is kept. Rejects with VETO when the adapter is not heard. */
@@ -108,7 +109,7 @@ export class AdapterRooms {
         return adopted !== undefined && adopted.publish !== null && adopted.fences.get(id)?.term !== handover
       })
     while (missing() !== undefined) {
-      if (performance.now() - startedAt > fenceMs) throw unheard(missing()!)
+      if (performance.now() - startedAt > sourceFenceMs) throw unheard(missing()!)
       await delay(1)
     }
   }
@@ -152,7 +153,10 @@ export class AdapterRooms {
     const mark = this.marks.get(connection)?.get(socket.nsp.name)
     if (adopted === undefined || mark === undefined) return
     this.marks.get(connection)!.delete(socket.nsp.name)
-    for (const { options, visit } of adopted.log.take(mark, heard))
+    const before = new HeardBefore(mark, heard)
+    adopted.before.set(socket, before)
+    setTimeout(() => adopted.before.delete(socket), attentiveMs).unref()
+    for (const { options, visit } of adopted.log.take(mark, before))
       if (isMeant(socket, options)) visit(socket)
   }
 
@@ -207,11 +211,23 @@ export class AdapterRooms {
     adapter.apply = (options, visit) => {
       const packet = encoded
       encoded = null
-      apply.call(adapter, options, visit)
-      if (options.flags?.local === true || isAsking) return
+      const fence = fenceOf(options)
+      if (fence !== null) {
+        this.fenced(adopted, ...fence)
+        return
+      }
+      if (options.flags?.local === true || isAsking || packet?.id !== undefined) {
+        apply.call(adapter, options, visit)
+        return
+      }
       const item = { options, visit }
+      const origin = originOf(options)
       if (packet === null) log.operation(item)
-      else if (packet.id === undefined) log.broadcast(originOf(options), item)
+      else log.broadcast(origin, item)
+      const other = packet === null || origin !== null ? 0 : log.othersCount
+      apply.call(adapter, options, (socket) => {
+        if (adopted.before.get(socket)?.has(origin, other) !== true) visit(socket)
+      })
     }
     // Looking for sockets is no operation that could be done later.
     const asking = <T>(ask: () => T): T => {
@@ -240,7 +256,7 @@ export class AdapterRooms {
     })
     while (!adopted.audible) {
       if (performance.now() - startedAt > fenceMs) throw unheard(adopted.namespace.name)
-      adopted.publish!([fenceEvent, instance, 0])
+      adopted.publish!([instance, 0])
       await delay(echoMs)
     }
   }
@@ -258,7 +274,7 @@ export class AdapterRooms {
         heard()
         resolve()
       })
-      adopted.publish!([fenceEvent, session, term])
+      adopted.publish!([session, term])
     })
   }
 
@@ -301,5 +317,5 @@ function isMeant({ rooms: own }: SocketView, { rooms, except }: BroadcastOptions
 }
 
 function unheard(namespace: string): EvenkeelError {
-  return new EvenkeelError('VETO', `the adapter of namespace ${namespace} is not heard within ${fenceMs} ms`)
+  return new EvenkeelError('VETO', `a fence in namespace ${namespace} is not heard by way of its adapter`)
 }

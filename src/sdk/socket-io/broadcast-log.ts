@@ -25,6 +25,24 @@ interface Entry<Item> {
   readonly item: Item
 }
 
+/** What a session has got where it was before; what this node hears later may be among it too. */
+export class HeardBefore {
+  private readonly lastOf: ReadonlyMap<string, number>
+  private readonly others: number
+
+  /** `heard`: null when nobody knows; then nothing since the fence. */
+  constructor(mark: LogMark, heard: HeardUpTo | null) {
+    this.lastOf = new Map(heard?.numbered)
+    this.others = mark.othersAtFence + (heard?.others ?? 0)
+  }
+
+  /** `other`: as counted by the log; 0 for what is no broadcast. */
+  has(origin: Origin, other: number): boolean {
+    if (origin === null) return other > 0 && other <= this.others
+    return origin[1] <= (this.lastOf.get(origin[0]) ?? 0)
+  }
+}
+
 /** Publishers that are remembered: processes of the cluster, those that have ended included. */
 const mostPublishers = 1_024
 const mostEntries = 16_384
@@ -82,15 +100,11 @@ export class BroadcastLog<Item> {
     return { numbered: [...this.lastOf], others: this.others - othersAtFence }
   }
 
-  /** Ends reading; returns what the other node has not heard, in the order in which it was heard here. Null: it has heard nothing since the fence. */
-  take(mark: LogMark, heard: HeardUpTo | null): Item[] {
-    const lastOf = new Map(heard?.numbered)
+  /** Ends reading; returns what is new, in the order in which it was heard here. */
+  take(mark: LogMark, before: HeardBefore): Item[] {
     const missing = this.entries.slice(mark.from - this.first).filter(({ origin, other }, i) => {
       const isFenced = mark.fenceAt !== null && mark.from + i >= mark.fenceAt
-      if (origin === null)
-        return isFenced && (other === 0 || other - mark.othersAtFence > (heard?.others ?? 0))
-      const [publisher, seq] = origin
-      return (isFenced || publisher === this.self) && seq > (lastOf.get(publisher) ?? 0)
+      return (isFenced || origin?.[0] === this.self) && !before.has(origin, other)
     })
     this.close(mark)
     return missing.map(({ item }) => item)

@@ -1,40 +1,50 @@
-import type { AdapterView } from './views.ts'
+import type { AdapterView, BroadcastOptions } from './views.ts'
 
 /** Of `@socket.io/redis-adapter` and of what extends the ClusterAdapter of socket.io-adapter. */
 interface Publishing {
-  pubClient?: { publish(channel: string, message: string): unknown }
-  requestChannel?: unknown
+  pubClient?: { publish(channel: string, message: unknown): unknown }
+  channel?: unknown
+  parser?: { encode(message: unknown): unknown }
   doPublish?(message: object): unknown
 }
 
-const redisServerSideEmit = 6
-const clusterServerSideEmit = 9
-/** As those who emit from outside are called there. */
+/** As servers call those who emit from outside: they hear what comes from there, this one too. */
 const outsider = 'emitter'
+const clusterBroadcast = 3
+const eventPacket = 2
+const flag = 'evenkeelFence'
+/** Nobody is in them. Two, since some adapters have a channel of its own for each room. */
+const rooms = ['evenkeel:fence', 'evenkeel:fence:']
 
-export const fenceEvent = 'evenkeel:fence'
+export type Fence = readonly [session: string, term: number]
 
 /**
- * Has all servers of the namespace hear an event by the way that broadcasts take, this one too: `serverSideEmit` tells only the others.
- * Null for an adapter of which nobody knows how.
+ * Has all servers of the namespace hear a fence in the way of a broadcast, this one too, among the broadcasts of all. Null for an adapter of
+ * which nobody knows how.
  */
-export function fencePublisher(adapter: AdapterView): ((event: unknown[]) => void) | null {
-  const { pubClient, requestChannel, doPublish } = adapter as Publishing
-  const failed = () => {}
+export function fencePublisher(adapter: AdapterView): ((fence: Fence) => void) | null {
+  const { pubClient, channel, parser, doPublish } = adapter as Publishing
+  const packet = () => ({ type: eventPacket, nsp: adapter.nsp.name, data: [] })
+  const options = (fence: Fence) => ({ rooms, except: [], flags: { [flag]: fence } })
   if (typeof doPublish === 'function') {
-    return (packet) => {
-      const message = {
-        uid: outsider,
-        nsp: adapter.nsp.name,
-        type: clusterServerSideEmit,
-        data: { packet },
-      }
-      void Promise.resolve(doPublish.call(adapter, message)).catch(failed)
+    return (fence) => {
+      const data = { packet: packet(), opts: options(fence) }
+      const message = { uid: outsider, nsp: adapter.nsp.name, type: clusterBroadcast, data }
+      ignoreFailure(() => doPublish.call(adapter, message))
     }
   }
-  if (pubClient === undefined || typeof requestChannel !== 'string') return null
-  return (data) => {
-    const request = JSON.stringify({ uid: outsider, type: redisServerSideEmit, data })
-    void Promise.resolve(pubClient.publish(requestChannel, request)).catch(failed)
-  }
+  if (pubClient === undefined || typeof channel !== 'string' || parser === undefined) return null
+  return (fence) =>
+    ignoreFailure(() => pubClient.publish(channel, parser.encode([outsider, packet(), options(fence)])))
+}
+
+/** What a broadcast is, if it is a fence. */
+export function fenceOf({ flags }: BroadcastOptions): Fence | null {
+  const fence = (flags as Record<string, unknown> | undefined)?.[flag]
+  return Array.isArray(fence) ? [String(fence[0]), Number(fence[1])] : null
+}
+
+/** It is missed where it is waited for. */
+function ignoreFailure(publish: () => unknown): void {
+  void Promise.resolve(publish()).catch(() => {})
 }
