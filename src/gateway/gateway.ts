@@ -24,6 +24,7 @@ import { linkHandlers, zombieHandlers } from './link-records.ts'
 import { Migrator, type MoveResult } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import { NodeTable } from './node-table.ts'
+import { OnceCasts } from './once-casts.ts'
 import { type OperationRecord, Operations } from './operations.ts'
 import type { Counters, OperatorEvent, Untimed } from './operator.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
@@ -80,6 +81,7 @@ export class Gateway {
   readonly turn = new Turn()
   readonly channels: Channels
   readonly rooms = new Rooms()
+  readonly onceCasts = new OnceCasts()
   readonly cluster: ClusterMember
   readonly slowConsumer: SlowConsumerPolicy
   readonly nodes: NodeTable

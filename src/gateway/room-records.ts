@@ -6,6 +6,8 @@ import type { NodeEntry } from './node-entry.ts'
 import type { RoomName } from './rooms.ts'
 import type { Session } from './session.ts'
 
+const onceLength = 128
+
 /** What the gateway does with ROOMS, CAST and TELL (PROTOCOL.md §1.11). All throw RECORD_INVALID. */
 
 export function changeRooms({ rooms }: Gateway, session: Session, body: Buffer): void {
@@ -42,7 +44,7 @@ export function cast(gateway: Gateway, node: NodeEntry, flags: number, body: Buf
     rooms: names(order.rooms, 'CAST.rooms'),
     except: names(order.except, 'CAST.except'),
   }
-  const sessions = gateway.rooms.of(node.pool, audience)
+  const sessions = isNew(gateway, node, order.once) ? gateway.rooms.of(node.pool, audience) : []
   const [join, leave] = [names(order.join, 'CAST.join'), names(order.leave, 'CAST.leave')]
   // A copy: clients that read slowly keep it, and the batch it is part of is large.
   const payload = Buffer.from(body.subarray(jsonEnd))
@@ -61,6 +63,13 @@ export function cast(gateway: Gateway, node: NodeEntry, flags: number, body: Buf
     }
   }
   if (number !== 0) node.link.putFields(RecordType.casted, 0, 0, 0, [number, count])
+}
+
+function isNew({ onceCasts }: Gateway, { pool }: NodeEntry, once: unknown): boolean {
+  if (once === undefined) return true
+  if (typeof once !== 'string' || once === '' || once.length > onceLength)
+    throw invalid(`CAST.once must be a string of 1 to ${onceLength} characters`)
+  return onceCasts.isFirst(pool, once)
 }
 
 /** Passes something on to one node of the pool, or to all others. */

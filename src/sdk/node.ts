@@ -310,7 +310,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.links.add(entry)
     link.putJson(RecordType.report, 0, 0, this.report(entry))
     this.channels.linkUp(link, welcome.limits.messageBytes)
-    this.groups.linkUp(link)
+    this.groups.linkUp(link, welcome.limits.messageBytes)
     this.emit('connected', welcome.gateway)
     return {
       record: (type, flags, number, term, batch, start, end) => {

@@ -1,5 +1,13 @@
-import { encodeAttached } from '../../protocol/socket-io-packet.ts'
-import type { AdapterClass, AdapterView, BroadcastOptions, NamespaceView, Packet, Room } from './views.ts'
+import { attachmentCount, encodeAttached } from '../../protocol/socket-io-packet.ts'
+import type {
+  AdapterClass,
+  AdapterView,
+  BroadcastOptions,
+  NamespaceView,
+  Packet,
+  Room,
+  ServerView,
+} from './views.ts'
 
 /** What the adapter needs of the node; audiences are of one namespace. */
 export interface AdapterHost {
@@ -118,10 +126,17 @@ export function gatewayAdapter(Base: AdapterClass, host: AdapterHost): AdapterCl
 
     private encode(packet: Packet): string | Buffer {
       packet.nsp = this.nsp.name
-      const [header, ...attachments] = this.encoder.encode(packet) as [string, ...Buffer[]]
-      return attachments.length === 0 ? header : encodeAttached(header, attachments)
+      return encodePacket(this.encoder, packet)
     }
   }
+}
+
+/** As a session message. Throws BAD_REQUEST for too many attachments. */
+export function encodePacket(encoder: ServerView['encoder'], packet: Packet): string | Buffer {
+  const [header, ...attachments] = encoder.encode(packet) as [string, ...Buffer[]]
+  if (attachments.length === 0) return header
+  attachmentCount(header)
+  return encodeAttached(header, attachments)
 }
 
 /** The in-memory adapter: of the class of what the server uses, the last one before EventEmitter. */

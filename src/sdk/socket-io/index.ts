@@ -7,6 +7,7 @@ import type { ServerView } from './views.ts'
 export { type ErrorCode, EvenkeelError } from '../../protocol/errors.ts'
 export type { EvenkeelNode } from '../node.ts'
 export type { Logger } from '../types.ts'
+export type { EmittersOptions } from './emitters.ts'
 export type { SocketIoOptions } from './options.ts'
 
 export interface AttachedServer {
@@ -37,6 +38,7 @@ export function attachSocketIO(
     migrate = 'drain',
     fallback,
     rooms,
+    emitters,
     quiesceMs,
     ghostMs,
     saveMs,
@@ -52,23 +54,37 @@ export function attachSocketIO(
     quiesceMs: quiesceMs ?? 0,
     ghostMs: ghostMs ?? mostGhostMs,
     saveMs: saveMs ?? 1_000,
+    ...(emitters === undefined ? {} : { emitters }),
     ...(exportState === undefined ? {} : { exportState }),
     ...(importState === undefined ? {} : { importState }),
     ...(canMove === undefined ? {} : { canMove }),
   })
   const node = new EvenkeelNode({ ...rest, delivery: 'stream', migrate })
   const logger = options.logger ?? console
-  node.serve(new SocketIoNode(node, server, checked, logger))
-  const ready = node.start()
+  let stopped = false
+  const served = new SocketIoNode(node, server, checked, logger)
+  node.serve(served)
+  // Whoever is linked may be the one that casts what emitters publish.
+  const ready =
+    checked.emitters === undefined
+      ? node.start()
+      : served.begin().then(() => (stopped ? undefined : node.start()))
   ready.catch((error: unknown) => logger.error(`node ${node.id}: ${String((error as Error).message)}`))
-  return { node, ready, drain: () => node.drain(), stop: () => node.stop() }
+  const stop = async () => {
+    stopped = true
+    served.stop()
+    await node.stop()
+  }
+  return { node, ready, drain: () => node.drain(), stop }
 }
 
 function check(options: CheckedOptions): CheckedOptions {
-  const { migrate, fallback, rooms, quiesceMs, ghostMs, saveMs } = options
+  const { migrate, fallback, rooms, emitters, quiesceMs, ghostMs, saveMs } = options
   if (migrate !== 'drain' && migrate !== 'always') throw invalid("migrate must be 'drain' or 'always'")
   if (fallback !== 'soft' && fallback !== 'close') throw invalid("fallback must be 'soft' or 'close'")
   if (rooms !== 'gateway' && rooms !== 'adapter') throw invalid("rooms must be 'gateway' or 'adapter'")
+  if (emitters !== undefined && rooms === 'adapter')
+    throw invalid("emitters reach sockets by the adapter already; leave 'emitters' out with rooms: 'adapter'")
   if (!(quiesceMs >= 0 && quiesceMs <= mostQuiesceMs))
     throw invalid(`quiesceMs must be 0 to ${mostQuiesceMs}`)
   if (!(ghostMs >= 0 && ghostMs <= mostGhostMs)) throw invalid(`ghostMs must be 0 to ${mostGhostMs}`)

@@ -1,4 +1,5 @@
 import type { NodeOptions } from '../types.ts'
+import type { EmittersOptions } from './emitters.ts'
 
 export interface SocketIoOptions extends Omit<NodeOptions, 'delivery'> {
   /**
@@ -17,6 +18,11 @@ export interface SocketIoOptions extends Omit<NodeOptions, 'delivery'> {
    * (`@socket.io/redis-adapter`, say), which connects it with servers and emitters outside too; the same at all nodes of the pool. Default `gateway`.
    */
   rooms?: 'gateway' | 'adapter'
+  /**
+   * Where `@socket.io/redis-emitter` publishes to the sockets, with the gateways' rooms: `redis`, a URL, and `key`, as the emitters' option (default
+   * `socket.io`). The same at all nodes of the pool. With `rooms: 'adapter'` emitters come by the adapter. Default: nowhere.
+   */
+  emitters?: EmittersOptions
   /** Before a session leaves, events that the application has not acknowledged are waited for this long. Default 0, at most 4,000. */
   quiesceMs?: number
   /** Where handlers of a session that has moved may still speak and be answered. Default 5,000, at most 5,000. */
@@ -31,7 +37,9 @@ export interface SocketIoOptions extends Omit<NodeOptions, 'delivery'> {
   canMove?(socket: never): boolean
 }
 
+type WithoutDefault = 'emitters' | 'exportState' | 'importState' | 'canMove'
+
 export type CheckedOptions = Required<
-  Omit<SocketIoOptions, Exclude<keyof NodeOptions, 'migrate'> | 'exportState' | 'importState' | 'canMove'>
+  Omit<SocketIoOptions, Exclude<keyof NodeOptions, 'migrate'> | WithoutDefault>
 > &
-  Pick<SocketIoOptions, 'exportState' | 'importState' | 'canMove'>
+  Pick<SocketIoOptions, WithoutDefault>

@@ -1,8 +1,8 @@
 import { deserialize, serialize } from 'node:v8'
 import { decodeAttached, encodeNote, packetHead } from '../../protocol/socket-io-packet.ts'
-import type { NodeGroups } from '../groups.ts'
+import type { Audience, NodeGroups, Way } from '../groups.ts'
 import { slotOf, slotOfAck } from './ack-ids.ts'
-import type { AdapterHost } from './adapter.ts'
+import type { AdapterHost, Operation } from './adapter.ts'
 import type { BroadcastOptions, NamespaceView, Room, ServerView, SocketView } from './views.ts'
 import { messageHeader } from './virtual-connection.ts'
 
@@ -36,6 +36,8 @@ export interface RemoteHost {
   readonly server: ServerView
   readonly nodeId: string
   readonly slot: number
+  /** Of the pool, at any gateway. */
+  peersChanged(): void
   /** An acknowledgement of an event that this node has sent, by way of another one. */
   acknowledged(session: string, packet: string | Buffer): void
 }
@@ -59,6 +61,7 @@ export class Remote {
         this.peersBySlot = new Map(
           host.groups.peers(host.nodeId).map(({ id, instance }) => [slotOf(instance), id]),
         )
+        host.peersChanged()
       },
     }
   }
@@ -72,6 +75,7 @@ export class Remote {
   }
 
   readonly broadcastWithAck: AdapterHost['broadcastWithAck'] = (namespace, options, message, id, ack) => {
+    this.host.groups.check(message)
     this.broadcastAcks.set(id, ack)
     const patienceMs = (options.flags?.timeout ?? defaultAckMs) + answerMs
     setTimeout(() => this.broadcastAcks.delete(id), patienceMs).unref()
@@ -99,10 +103,31 @@ export class Remote {
   }
 
   readonly operate: AdapterHost['operate'] = (namespace, options, operation) => {
-    const { op } = operation
-    const changes = op === 'join' || op === 'leave' ? { [op]: operation.rooms } : {}
     const note = encodeNote({ ...operation, nsp: namespace })
-    this.host.groups.cast({ ...audience(namespace, options, 'nodes'), ...changes }, note)
+    this.host.groups.cast(operands(namespace, options, operation), note)
+  }
+
+  /** By way of one gateway, unless it has got the same already. */
+  emitOnce(
+    way: Way,
+    once: string,
+    namespace: string,
+    options: BroadcastOptions,
+    message: string | Buffer,
+  ): void {
+    const isVolatile = options.flags?.volatile === true
+    this.host.groups.castBy(way, { ...audience(namespace, options, 'clients'), once }, message, isVolatile)
+  }
+
+  operateOnce(
+    way: Way,
+    once: string,
+    namespace: string,
+    options: BroadcastOptions,
+    operation: Operation,
+  ): void {
+    const note = encodeNote({ ...operation, nsp: namespace })
+    this.host.groups.castBy(way, { ...operands(namespace, options, operation), once }, note)
   }
 
   serverSideEmit(namespace: NamespaceView, packet: unknown[]): void {
@@ -195,6 +220,13 @@ export class Remote {
     this.gatherings.set(request, gathering)
     return gathering
   }
+}
+
+/** Rooms change at the gateway at once; the sockets are told. */
+function operands(namespace: string, options: BroadcastOptions, operation: Operation): Audience {
+  const { op } = operation
+  const changes = op === 'join' || op === 'leave' ? { [op]: operation.rooms } : {}
+  return { ...audience(namespace, options, 'nodes'), ...changes }
 }
 
 export function audience(scope: string, { rooms, except }: BroadcastOptions, to: 'clients' | 'nodes') {

@@ -3,8 +3,9 @@ import type { EvenkeelNode } from '../node.ts'
 import type { NodeSession } from '../session.ts'
 import type { CloseReason, Logger, Session, SessionHandlers } from '../types.ts'
 import { slotOf } from './ack-ids.ts'
-import { type AdapterHost, gatewayAdapter, inMemoryAdapter } from './adapter.ts'
+import { type AdapterHost, encodePacket, gatewayAdapter, inMemoryAdapter } from './adapter.ts'
 import { AdapterRooms } from './adapter-rooms.ts'
+import type { Emitters } from './emitters.ts'
 import { exportSession, saveSoon } from './exports.ts'
 import { Ghosts } from './ghosts.ts'
 import { adoptNamespace, attach, Import } from './imports.ts'
@@ -44,6 +45,8 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   private readonly ghosts: Ghosts
   /** Null: rooms are the gateways'. */
   private readonly adapterRooms: AdapterRooms | null
+  /** Null: nobody listens to them. */
+  private emitters: Emitters | null = null
   /** What happens to rooms here is known to the gateway already. */
   private quiet = false
 
@@ -78,6 +81,23 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     })
   }
 
+  private async listenTo(options: NonNullable<CheckedOptions['emitters']>): Promise<Emitters> {
+    const { groups, nodeId, remote, server, logger } = this
+    // Redis and MessagePack are loaded where they are used.
+    const { Emitters } = await import('./emitters.ts')
+    return new Emitters(options, {
+      groups,
+      nodeId,
+      warn: (message) => logger.warn(message),
+      emit: (way, once, nsp, to, { data }) => {
+        const message = encodePacket(server.encoder, { type: PacketType.event, nsp, data })
+        remote.emitOnce(way, once, nsp, to, message)
+      },
+      operate: (...operation) => remote.operateOnce(...operation),
+      serverSideEmit: (nsp, args) => server._nsps.get(nsp)?._onServerSideEmit(args),
+    })
+  }
+
   private replaceAdapters(): void {
     const { server } = this
     const former = [...server._nsps.values()].map(({ adapter }) => adapter)
@@ -91,13 +111,25 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     this.adapterRooms?.adopt(namespace)
   }
 
+  /** Resolves when emitters are heard, or Redis is not there: then it is tried on. */
+  async begin(): Promise<void> {
+    const { emitters } = this.options
+    if (emitters === undefined) return
+    this.emitters = await this.listenTo(emitters)
+    await this.emitters.start()
+  }
+
+  stop(): void {
+    this.emitters?.close()
+  }
+
   // Sessions.
 
   async prepare(session: Session): Promise<void> {
     const namespaces = this.snapshotOf(session)
     if (namespaces === null) return
     const connection = this.shadow(session, namespaces)
-    await this.begin(connection)
+    await this.enter(connection)
     await Promise.all([...connection.imports.values()].map(({ letIn }) => letIn))
     await this.adapterRooms?.prepare(connection)
   }
@@ -122,7 +154,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (known !== undefined) this.forget(known, 'transport close')
     const connection = this.connect(session)
     connection.opened()
-    await this.begin(connection).catch(() => session.close(closeServiceRestart, 'refused by a middleware'))
+    await this.enter(connection).catch(() => session.close(closeServiceRestart, 'refused by a middleware'))
     if (session.recovered) this.beginAnew(connection)
   }
 
@@ -171,6 +203,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   /** Handlers that still run are waited for. */
   async drained(): Promise<void> {
     await this.ghosts.silent()
+    this.stop()
   }
 
   // The adapter.
@@ -232,6 +265,10 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     }
   }
 
+  peersChanged(): void {
+    this.emitters?.peersChanged()
+  }
+
   changed(connection: VirtualConnection): void {
     saveSoon(connection, 0, this.options.exportState)
   }
@@ -263,7 +300,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   }
 
   /** Lets Socket.IO have the connection, and connects its namespaces as the client did. Rejects with what a middleware of the engine says. */
-  private async begin(connection: VirtualConnection): Promise<void> {
+  private async enter(connection: VirtualConnection): Promise<void> {
     if (this.engine.hasMiddlewares) await this.engine.runMiddlewares(connection.request)
     if (connection.readyState !== 'open') return
     this.engine.emit('connection', connection)
@@ -280,7 +317,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     namespaces: NamespaceSnapshot[],
     isPrepared: boolean,
   ): Promise<void> {
-    if (!isPrepared) await this.begin(connection)
+    if (!isPrepared) await this.enter(connection)
     const wanted = new Map(namespaces.map((one) => [one.nsp, one]))
     for (const [name] of connection.imports) if (!wanted.has(name)) this.dropImport(connection, name)
     for (const one of namespaces) {
