@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Server } from 'socket.io'
 import { expect, onTestFinished, test } from 'vitest'
+import type { NodeGroups, Way } from '../../src/sdk/groups.ts'
+import { Emitters } from '../../src/sdk/socket-io/emitters.ts'
 import { startTestGateway, type TestGateway } from '../support/in-process.ts'
 import { kill, orExit, startChild } from '../support/processes.ts'
 import { createRandom } from '../support/random.ts'
@@ -118,7 +120,7 @@ test(`nodes come and go, sessions move, and what emitters publish comes once (SE
 
 test('when the node that casts hangs, the next one makes up for it', async () => {
   const redis = await startRedis()
-  const limits = { heartbeatMs: 100, suspectMs: 300, downMs: 600 }
+  const limits = { heartbeatMs: 200, suspectMs: 600, downMs: 1_000 }
   const gateway = await startTestGateway({ limits: limits as never })
   const child = startChild({
     name: 'node a',
@@ -143,4 +145,33 @@ test('when the node that casts hangs, the next one makes up for it', async () =>
   await delay(200)
   const numbers = Array.from({ length: count }, (_, i) => i + 1)
   for (const got of heard) expect(got).toEqual(numbers)
+})
+
+test('who casts no longer goes on for a while: the one after it may have come late', async () => {
+  const redis = await startRedis()
+  const cast: string[] = []
+  const way = {} as Way
+  let leads = true
+  const emitters = new Emitters(
+    { redis: redis.url },
+    {
+      nodeId: 'a',
+      groups: { ways: () => new Map([[way, leads]]) } as unknown as NodeGroups,
+      warn: () => {},
+      emit: (_way, _once, _namespace, _options, { data }) => cast.push(String(data[1])),
+      operate: () => {},
+      serverSideEmit: () => {},
+    },
+  )
+  onTestFinished(() => emitters.close())
+  await emitters.start()
+  const emitter = emitterOf(redis)
+  emitters.peersChanged()
+  emitter.emit('n', 'leads')
+  await until(() => cast.length === 1)
+  leads = false
+  emitters.peersChanged()
+  emitter.emit('n', 'led')
+  await until(() => cast.length === 2)
+  expect(cast).toEqual(['leads', 'led'])
 })

@@ -48,7 +48,7 @@ test.each([
 
 test('namespaces, of which some are made when they are needed, with middlewares and data', async () => {
   const { gateway } = await one((io) => {
-    io.of(/^\/room-\d+$/).on('connection', (socket) => {
+    io.of(/^\/room-\w+$/).on('connection', (socket) => {
       socket.on('where', (answer) => answer(socket.nsp.name))
     })
     io.of('/admin').use((socket, next) => {
@@ -67,6 +67,7 @@ test('namespaces, of which some are made when they are needed, with middlewares 
   for (const [namespace, message] of [
     ['/admin', 'no entry'],
     ['/nowhere', 'Invalid namespace'],
+    [`/room-${'x'.repeat(300)}`, 'Invalid namespace'],
   ] as const) {
     const errors = new Recorder<string>()
     const refused = clientOf(gateway, {}, namespace)
@@ -74,6 +75,7 @@ test('namespaces, of which some are made when they are needed, with middlewares 
     await until(() => errors.items.length >= 1)
     expect(errors.items).toEqual([message])
   }
+  expect([room.losses, admin.losses]).toEqual([[], []])
 })
 
 test('the handshake is that of the real client', async () => {
@@ -121,12 +123,15 @@ test('rooms: unions, exceptions, one socket, and what sockets send to others', a
   d!.emit('broadcast')
   await until(() => heard.reduce((sum, { items }) => sum + items.length, 0) === 13)
   await a.emitWithAck('leave', 'x')
+  // No names, but Socket.IO takes them.
+  await a.emitWithAck('join', [null])
+  io.to(null as never).emit('heard', 'nowhere')
   io.to('x').emit('heard', 'nobody')
   io.emit('heard', 'end')
   await until(() => heard.every(({ items }) => items.at(-1) === 'end'))
   const four = Buffer.from('4')
   expect(heard.map(({ items }) => items)).toEqual([
-    [1, four, 'broadcast', 'end'],
+    [1, four, 'broadcast', 'nowhere', 'end'],
     [1, 2, four, 5, 'shout', 'broadcast', 'end'],
     [four, 'broadcast', 'end'],
     [3, four, 'end'],

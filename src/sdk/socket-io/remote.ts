@@ -3,7 +3,14 @@ import { decodeAttached, encodeNote, packetHead } from '../../protocol/socket-io
 import type { Audience, NodeGroups, Way } from '../groups.ts'
 import { slotOf, slotOfAck } from './ack-ids.ts'
 import type { AdapterHost, Operation } from './adapter.ts'
-import type { BroadcastOptions, NamespaceView, Room, ServerView, SocketView } from './views.ts'
+import {
+  type BroadcastOptions,
+  type NamespaceView,
+  type Room,
+  roomNames,
+  type ServerView,
+  type SocketView,
+} from './views.ts'
 import { messageHeader } from './virtual-connection.ts'
 
 /** Answers of other nodes are waited for this long. */
@@ -225,12 +232,12 @@ export class Remote {
 /** Rooms change at the gateway at once; the sockets are told. */
 function operands(namespace: string, options: BroadcastOptions, operation: Operation): Audience {
   const { op } = operation
-  const changes = op === 'join' || op === 'leave' ? { [op]: operation.rooms } : {}
+  const changes = op === 'join' || op === 'leave' ? { [op]: roomNames(operation.rooms) } : {}
   return { ...audience(namespace, options, 'nodes'), ...changes }
 }
 
 export function audience(scope: string, { rooms, except }: BroadcastOptions, to: 'clients' | 'nodes') {
-  return { scope, rooms: [...rooms], except: [...(except ?? [])], to }
+  return { scope, rooms: roomNames(rooms), except: roomNames(except ?? []), to }
 }
 
 /** Null for what no node of this kind says: another application may be in the pool. */

@@ -12,7 +12,7 @@ import { adoptNamespace, attach, Import } from './imports.ts'
 import type { CheckedOptions } from './options.ts'
 import { Remote } from './remote.ts'
 import { type NamespaceSnapshot, readSnapshot } from './snapshot.ts'
-import type { NamespaceView, Room, ServerView } from './views.ts'
+import { type NamespaceView, type Room, roomNames, type ServerView } from './views.ts'
 import { messageHeader, VirtualConnection } from './virtual-connection.ts'
 import { VirtualEngine } from './virtual-engine.ts'
 
@@ -399,7 +399,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (connection === undefined || this.quiet || rooms.length === 0) return
     if (connection.phase === 'open') {
       // With an adapter of its own it can still be reached by its id.
-      const known = this.adapterRooms === null ? rooms : rooms.filter((room) => room === id)
+      const known = this.adapterRooms === null ? roomNames(rooms) : rooms.filter((room) => room === id)
       if (known.length > 0) connection.session.changeRooms({ scope: namespace, [op]: known })
       saveSoon(connection, 0, this.options.exportState)
     } else if (connection.phase === 'handed') {

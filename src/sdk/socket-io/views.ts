@@ -8,6 +8,11 @@ import type { VirtualConnection } from './virtual-connection.ts'
 
 export type Room = string | number
 
+/** As gateways know rooms; Socket.IO takes anything for one, undefined too. */
+export function roomNames(rooms: Iterable<unknown>): Room[] {
+  return [...rooms].map((room) => (typeof room === 'number' && Number.isFinite(room) ? room : String(room)))
+}
+
 export interface Handshake {
   auth: Record<string, unknown>
   time: string

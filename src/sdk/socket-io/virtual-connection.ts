@@ -19,6 +19,9 @@ import type { SocketView } from './views.ts'
  */
 export type ConnectionPhase = 'shadow' | 'open' | 'handed' | 'ghost' | 'closed'
 
+/** A gateway would close the link for a longer one. */
+const scopeLength = 255
+
 export interface ConnectionHost {
   /** Socket.IO wants the connection closed. */
   closing(connection: VirtualConnection): void
@@ -102,6 +105,10 @@ export class VirtualConnection extends EventEmitter {
     if (type === PacketType.connect) {
       // It comes again when the node that was to answer it died. Socket.IO would close the client.
       if (this.sockets.has(namespace) || this.connecting.has(namespace)) return
+      if (namespace.length > scopeLength) {
+        this.session.send(`${PacketType.connectError}${namespace},{"message":"Invalid namespace"}`)
+        return
+      }
       this.connecting.add(namespace)
     } else if (!this.sockets.has(namespace) && this.phase !== 'open') {
       return
