@@ -207,7 +207,14 @@ function registerMigrations(registry: Registry, operator: Operator): () => void 
     buckets: pauseBucketsSeconds,
     registers: [registry],
   })
+  const continued = new Counter({
+    name: `${prefix}continued_sessions_total`,
+    help: 'Socket.IO sessions that have come to another node, by how they go on there: exact, soft (connected anew), close.',
+    labelNames: ['cause', 'tier'],
+    registers: [registry],
+  })
   return operator.onEvent((event) => {
+    if (event.type === 'continued') continued.inc({ cause: event.cause, tier: event.tier })
     if (event.type !== 'migration') return
     migrations.inc({ reason: event.reason, outcome: event.outcome })
     if (event.pauseMs !== null) pauses.observe(event.pauseMs / 1000)

@@ -49,6 +49,8 @@ function eventText(event: OperatorEvent): string {
     }
     case 'publish-failed':
       return `${event.node} to ${event.channel}: ${event.reason}`
+    case 'continued':
+      return `${event.session} at ${event.node}: ${event.tier} after ${event.cause}`
     case 'session-lost':
       return `${event.session}: ${event.reason}`
     default:

@@ -196,7 +196,7 @@ function refuseLinkUpgrade(request: IncomingMessage, nodeToken: string | null): 
 }
 
 function logEvent(logger: Logger, event: OperatorEvent): void {
-  if (event.type === 'migration') logger.debug(event, 'migration')
+  if (event.type === 'migration' || event.type === 'continued') logger.debug(event, event.type)
   else if (event.type === 'node-down' || event.type === 'session-lost' || event.type === 'node-suspect')
     logger.warn(event, event.type)
   else logger.info(event, event.type)

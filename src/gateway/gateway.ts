@@ -10,6 +10,7 @@ import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import {
+  type Continued,
   type DrainOrder,
   type Hello,
   RecordType,
@@ -480,6 +481,11 @@ export class Gateway {
     for (const wake of this.nodeWaiters) wake()
     this.migrator.pump()
     this.rebalancer.soon()
+  }
+
+  /** A node that reports it says how a session that has come to it goes on. */
+  continued(session: Session, node: NodeEntry, how: Continued): void {
+    this.publish({ type: 'continued', session: session.id, node: node.id, ...how })
   }
 
   private moveEnded({ session, from, to, reason, outcome, moved, pauseMs, held }: MoveResult): void {

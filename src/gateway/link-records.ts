@@ -2,6 +2,7 @@ import type { LinkHandlers } from '../link/link.ts'
 import { clipCloseReason, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import {
+  parseContinued,
   parseFound,
   parseRefusal,
   parseReport,
@@ -175,6 +176,9 @@ function current(
       break
     case RecordType.rooms:
       changeRooms(gateway, session, batch.subarray(start, end))
+      break
+    case RecordType.continued:
+      gateway.continued(session, node, parseContinued(batch.subarray(start, end)))
       break
     case RecordType.refused:
       refused(gateway, node, session, batch.subarray(start, end))

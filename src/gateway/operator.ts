@@ -1,5 +1,5 @@
 import type { Limits } from '../protocol/limits.ts'
-import type { SessionMeta } from '../protocol/link-records.ts'
+import type { Continued, SessionMeta } from '../protocol/link-records.ts'
 
 /** What operators see and do. The admin API, metrics and the demo stand on this interface alone. */
 export interface Operator {
@@ -223,6 +223,7 @@ export type OperatorEvent = { at: number } & (
       pauseMs: number | null
       held: number
     }
+  | ({ type: 'continued'; session: string; node: string } & Continued)
   | { type: 'operation'; operation: Operation }
   | { type: 'publish-failed'; node: string; channel: string; reason: string }
   | { type: 'session-lost'; session: string; reason: string }

@@ -51,6 +51,7 @@ export const RecordType = {
   denied: 0x28,
   acked: 0x29,
   rooms: 0x2a,
+  continued: 0x2b,
   cast: 0x40,
   casted: 0x41,
   tell: 0x42,
@@ -68,6 +69,16 @@ export const RecordFlag = {
   resumable: 0x40,
   volatile: 0x80,
 } as const
+
+/** How a session goes on at a node that it has come to. */
+export interface Continued {
+  /** `exact`: as it was. `soft`: begun anew, over the same connection. `close`: its client has to come again. */
+  tier: 'exact' | 'soft' | 'close'
+  /** `migration`: it was handed over. `recovery`: it was opened as it was saved last. */
+  cause: 'migration' | 'recovery'
+}
+
+const tiers: readonly Continued['tier'][] = ['exact', 'soft', 'close']
 
 export type LinkRole = 'gateway' | 'node'
 
@@ -137,6 +148,7 @@ specify(RecordType.leave, 'LEAVE', 'node', 1, channelNameBytes)
 specify(RecordType.denied, 'DENIED', 'gateway', 1, channelNameBytes)
 specify(RecordType.acked, 'ACKED', 'gateway', 4)
 specify(RecordType.rooms, 'ROOMS', 'node', 2, jsonBytes)
+specify(RecordType.continued, 'CONTINUED', 'node', 2, jsonBytes)
 specify(RecordType.cast, 'CAST', 'node', 8, payloadBytes)
 specify(RecordType.casted, 'CASTED', 'gateway', 8)
 specify(RecordType.tell, 'TELL', 'node', 3, payloadBytes)
@@ -445,6 +457,16 @@ export function parseRefusal(body: Buffer): Refusal {
     message: String(message ?? ''),
     ...(isCount(attempt, 0) ? { attempt } : {}),
   }
+}
+
+/** Throws RECORD_INVALID. */
+export function parseContinued(body: Buffer): Continued {
+  const { tier, cause } = parseJsonObject(body, 'CONTINUED')
+  if (!tiers.includes(tier as Continued['tier']))
+    throw invalid(`CONTINUED.tier must be one of ${tiers.join(', ')}`)
+  if (cause !== 'migration' && cause !== 'recovery')
+    throw invalid('CONTINUED.cause must be migration or recovery')
+  return { tier: tier as Continued['tier'], cause }
 }
 
 export function parseSeek(body: Buffer): Seek {

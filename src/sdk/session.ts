@@ -1,6 +1,6 @@
 import { CloseCode, clipCloseReason, isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { RecordFlag, RecordType, type SessionMeta } from '../protocol/link-records.ts'
+import { type Continued, RecordFlag, RecordType, type SessionMeta } from '../protocol/link-records.ts'
 import { checkedChannel } from './channels.ts'
 import type { Assignment, SessionHost } from './session-host.ts'
 import { SessionOutput } from './session-output.ts'
@@ -194,6 +194,11 @@ export class NodeSession implements Session {
   /** What the session's client is in; for adapters of other protocols (PROTOCOL.md §1.11). */
   changeRooms(change: object): void {
     if (this.open) this.host.link.putJson(RecordType.rooms, this.number, this.term, change)
+  }
+
+  /** How it goes on here; for operators. */
+  reportContinued(how: Continued): void {
+    if (this.open) this.host.link.putJson(RecordType.continued, this.number, this.term, how)
   }
 
   receive(data: string | Uint8Array, seq: number, redelivered: boolean): void {

@@ -4,6 +4,15 @@ import { kill, orExit, startChild } from '../support/processes.ts'
 import { Recorder } from '../support/recorder.ts'
 import { connectClient, startSocketIoNode, until } from '../support/socket-io.ts'
 
+/** What operators hear of sessions that went on elsewhere. */
+function tiersOf({ operator }: TestGateway): string[] {
+  const tiers: string[] = []
+  operator.onEvent((event) => {
+    if (event.type === 'continued') tiers.push(`${event.cause} ${event.tier}`)
+  })
+  return tiers
+}
+
 async function nodeProcess({ linkUrl }: TestGateway, id: string) {
   const child = startChild({
     name: `node ${id}`,
@@ -18,6 +27,7 @@ async function nodeProcess({ linkUrl }: TestGateway, id: string) {
 
 test('clients of a node that was killed keep their ids, rooms and data, and their events are answered', async () => {
   const gateway = await startTestGateway()
+  const tiers = tiersOf(gateway)
   const first = await nodeProcess(gateway, 'a')
   const client = await connectClient(gateway, { auth: { room: 'blue' } })
   const second = client.io.socket('/second')
@@ -36,6 +46,7 @@ test('clients of a node that was killed keep their ids, rooms and data, and thei
   expect(await second.emitWithAck('who')).toBe(before)
   expect(session().node).toBe('b')
   expect([client.losses, client.idsSeen.length]).toEqual([[], 1])
+  expect(tiers).toEqual(['recovery exact'])
 })
 
 test('what a client is in is saved at once, though the rest is saved once a second', async () => {
@@ -52,6 +63,7 @@ test('what a client is in is saved at once, though the rest is saved once a seco
 
 test('a session without a state that can be used begins anew, and its client sees a second connect', async () => {
   const gateway = await startTestGateway()
+  const tiers = tiersOf(gateway)
   const app = (io: import('socket.io').Server, id: string) => {
     io.on('connection', (socket) => {
       void socket.join(`room of ${id}`)
@@ -73,10 +85,12 @@ test('a session without a state that can be used begins anew, and its client see
   await heard.until((items) => items.includes('of its room'))
   expect(heard.items).toEqual(['of its room'])
   expect(client.losses).toEqual([])
+  expect(tiers).toEqual(['recovery soft'])
 })
 
 test("with fallback 'close' its client comes back by itself", async () => {
   const gateway = await startTestGateway()
+  const tiers = tiersOf(gateway)
   const app = (io: import('socket.io').Server) => {
     io.on('connection', (socket) => {
       socket.data.function = () => 1
@@ -88,4 +102,7 @@ test("with fallback 'close' its client comes back by itself", async () => {
   await first.stop()
   await until(() => client.idsSeen.length === 2)
   expect(client.losses).toEqual(['transport close'])
+  expect(tiers).toEqual(['recovery close'])
+  const metrics = await fetch(`${gateway.internalUrl}/metrics`)
+  expect(await metrics.text()).toContain('evenkeel_continued_sessions_total{cause="recovery",tier="close"} 1')
 })

@@ -1,8 +1,14 @@
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import type { Server } from 'socket.io'
 import { expect, onTestFinished, test } from 'vitest'
+import { RecordFlag, RecordType } from '../../src/protocol/link-records.ts'
+import { fencePublisher } from '../../src/sdk/socket-io/fences.ts'
 import { startTestGateway } from '../support/in-process.ts'
+import { u32s } from '../support/link-wire.ts'
 import { Migrations } from '../support/migrations.ts'
 import { RedisServer } from '../support/redis.ts'
+import { ScriptedGateway } from '../support/scripted-gateway.ts'
 import { connectClient, startSocketIoNode, type TestClient, until } from '../support/socket-io.ts'
 import { type AdapterKind, adapterOf, emitterOf, startPlainServer } from '../support/socket-io-adapter.ts'
 
@@ -133,4 +139,77 @@ test("the adapter that a server had is replaced, and closed, with rooms: 'gatewa
   await until(() => words.length === 1)
   expect(words).toEqual(['by the gateway'])
   expect(serversHeard).toEqual(['b 2'])
+})
+
+test('a server behind the gateway may have clients of its own too', async () => {
+  const redis = await startRedis()
+  const gateway = await startTestGateway()
+  const http = createServer()
+  const ready = (io: Server, id: string) => {
+    io.attach(http)
+    app(io, id)
+  }
+  const node = await startSocketIoNode([gateway], ready, {
+    id: 'a',
+    rooms: 'adapter',
+    adapter: adapterOf(redis),
+  })
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
+  const own = { httpUrl: `http://127.0.0.1:${(http.address() as AddressInfo).port}` }
+  const clients = [await connectClient(gateway), await connectClient(own)]
+  onTestFinished(() => void http.close())
+  const heard = clients.map(listen)
+  for (const client of clients) client.emit('others', 'hello')
+  emitterOf(redis).to('all').emit('heard', 'emitter')
+  await until(() => heard.every((words) => words.length === 2))
+  expect(await node.io.timeout(5_000).emitWithAck('vote', 1)).toHaveLength(2)
+})
+
+test('what a session misses while a move is called off is given to it', async () => {
+  const redis = await startRedis()
+  const gateway = await ScriptedGateway.start()
+  const { io } = await startSocketIoNode([{ linkUrl: gateway.url }], app, {
+    id: 'a',
+    rooms: 'adapter',
+    adapter: adapterOf(redis),
+  })
+  const meta = JSON.stringify({
+    id: 'session-1',
+    transport: 'socket.io',
+    address: '127.0.0.1',
+    path: '/socket.io/',
+    query: 'EIO=4&transport=websocket',
+    headers: {},
+    subprotocol: null,
+  })
+  const where = { session: 1, term: 1 }
+  gateway.send('open', { ...where, body: u32s([1_000_000, 0, 0, Buffer.byteLength(meta)], meta) })
+  gateway.send('message', { ...where, flags: RecordFlag.text, body: u32s([1], '0{}') })
+  await until(() => io.sockets.adapter.rooms.get('all')?.size === 1)
+  const emitter = emitterOf(redis)
+  const output = (text: string) => gateway.next('output', ({ body }) => body.toString().includes(text))
+  emitter.to('all').emit('heard', 'before')
+  await output('before')
+
+  const second = await startPlainServer(redis, app, { id: 'plain' })
+  await until(async () => (await second.io.fetchSockets()).length === 1)
+  const publish = fencePublisher(second.io.sockets.adapter as never)!
+  publish(['session-1', 2])
+  gateway.send('quiesce', { ...where, body: u32s([2]) })
+  await gateway.next('fin')
+  emitter.to('all').emit('heard', 'meanwhile')
+  io.to('all').emit('heard', 'from here')
+  emitter.in('all').socketsJoin('late')
+  await until(async () => (await second.io.serverSideEmitWithAck('servers', 1)).length === 1)
+  expect(gateway.received.some(({ body }) => body.includes('meanwhile'))).toBe(false)
+  gateway.send('resume', { ...where, body: u32s([2]) })
+  await output('meanwhile')
+  await output('from here')
+  emitter.to('late').emit('heard', 'after')
+  await output('after')
+  const texts = gateway.received
+    .filter(({ type }) => type === RecordType.output)
+    .map(({ body }) => String(body))
+  for (const word of ['before', 'meanwhile', 'from here', 'after'])
+    expect(texts.filter((text) => text.includes(word))).toHaveLength(1)
 })

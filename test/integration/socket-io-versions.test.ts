@@ -54,6 +54,10 @@ describe.each(packages)('%s', (name) => {
       ),
     )
     const migrations = new Migrations(gateway)
+    const tiers: string[] = []
+    gateway.operator.onEvent((event) => {
+      if (event.type === 'continued') tiers.push(`${event.cause} ${event.tier}`)
+    })
     const client = await connectClient(gateway)
     const second = client.io.socket('/x')
     await until(() => second.connected)
@@ -77,6 +81,7 @@ describe.each(packages)('%s', (name) => {
     for (const { io } of nodes) io.of('/x').to('r').emit('all', Buffer.alloc(3))
     await until(() => heard === 2)
     expect(client.losses).toEqual([])
+    expect(tiers).toEqual(['migration exact'])
   })
 })
 

@@ -58,6 +58,7 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['denied', 'gateway', 1, 255],
   ['acked', 'gateway', 4, 4],
   ['rooms', 'node', 2, 65_536],
+  ['continued', 'node', 2, 65_536],
 ]
 const roles = ['gateway', 'node'] as const
 const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10 || RecordType[kind] >= 0x40

@@ -28,6 +28,10 @@ export function noteOf(event: OperatorEvent): Note | null {
       }
     case 'operation':
       return operationNote(event.operation)
+    case 'continued':
+      // The rule is not worth a line.
+      if (event.tier === 'exact') return null
+      return { text: `a session at ${event.node} began anew (${event.tier})`, colour: 'yellow' }
     case 'session-lost':
       return { text: `a session ended: ${event.reason}`, colour: 'red' }
     default:

@@ -12,7 +12,7 @@ import { adoptNamespace, attach, Import } from './imports.ts'
 import type { CheckedOptions } from './options.ts'
 import { Remote } from './remote.ts'
 import { type NamespaceSnapshot, readSnapshot } from './snapshot.ts'
-import { type NamespaceView, type Room, roomNames, type ServerView } from './views.ts'
+import { type NamespaceView, portions, type Room, roomNames, type ServerView } from './views.ts'
 import { messageHeader, VirtualConnection } from './virtual-connection.ts'
 import { VirtualEngine } from './virtual-engine.ts'
 
@@ -148,6 +148,8 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     }
     const namespaces = session.recovered ? this.snapshotOf(session) : null
     if (namespaces !== null) {
+      const cause = known === undefined ? 'recovery' : 'migration'
+      ;(session as NodeSession).reportContinued({ tier: 'exact', cause })
       await this.continue(known ?? this.shadow(session, namespaces), namespaces, known !== undefined)
       return
     }
@@ -371,6 +373,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   /** Nothing is known of the session: its client connects its namespaces once more, without noticing more than that. */
   private beginAnew(connection: VirtualConnection): void {
     const { session } = connection
+    session.reportContinued({ tier: this.options.fallback, cause: 'recovery' })
     if (this.options.fallback === 'close') {
       session.close(closeServiceRestart, 'the session could not be recovered')
       return
@@ -400,7 +403,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     if (connection.phase === 'open') {
       // With an adapter of its own it can still be reached by its id.
       const known = this.adapterRooms === null ? roomNames(rooms) : rooms.filter((room) => room === id)
-      if (known.length > 0) connection.session.changeRooms({ scope: namespace, [op]: known })
+      for (const some of portions(known)) connection.session.changeRooms({ scope: namespace, [op]: some })
       saveSoon(connection, 0, this.options.exportState)
     } else if (connection.phase === 'handed') {
       this.remote.operate(namespace, { rooms: new Set([id]) }, { op, rooms })

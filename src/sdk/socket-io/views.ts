@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { EventEmitter } from 'node:events'
 import type { VirtualConnection } from './virtual-connection.ts'
 
@@ -8,9 +9,24 @@ import type { VirtualConnection } from './virtual-connection.ts'
 
 export type Room = string | number
 
+/** A longer name stands there as its hash. Of clients' choice, it could be as long as a message. */
+const longestName = 512
+/** So that a record of them, in JSON, stays below its 64 KiB. */
+const namesAtOnce = 20
+
 /** As gateways know rooms; Socket.IO takes anything for one, undefined too. */
 export function roomNames(rooms: Iterable<unknown>): Room[] {
-  return [...rooms].map((room) => (typeof room === 'number' && Number.isFinite(room) ? room : String(room)))
+  return [...rooms].map((room) => {
+    if (typeof room === 'number' && Number.isFinite(room)) return room
+    const name = String(room)
+    if (name.length <= longestName) return name
+    return `sha256 ${createHash('sha256').update(name).digest('base64url')}`
+  })
+}
+
+export function portions(rooms: readonly Room[]): Room[][] {
+  const count = Math.ceil(rooms.length / namesAtOnce)
+  return Array.from({ length: count }, (_, i) => rooms.slice(i * namesAtOnce, (i + 1) * namesAtOnce))
 }
 
 export interface Handshake {
