@@ -90,6 +90,24 @@ const breaches: [string, (session: ScriptedSession) => Buffer | string, reason: 
     /^ROOMS.join must be a list of strings and numbers$/,
   ],
   [
+    'a CAST with an endless once',
+    () => {
+      const order = JSON.stringify({ scope: '/', once: 'x'.repeat(129) })
+      return encodeRecord('cast', { body: u32s([0, order.length], order) })
+    },
+    /^CAST.once must be a string of 1 to 128 characters$/,
+  ],
+  [
+    'CONTINUED in no tier',
+    (s) => of(s, 'continued', { body: json({ tier: 'half', cause: 'recovery' }) }),
+    /^CONTINUED.tier must be one of exact, soft, close$/,
+  ],
+  [
+    'CONTINUED without a cause',
+    (s) => of(s, 'continued', { body: json({ tier: 'soft' }) }),
+    /^CONTINUED.cause must be migration or recovery$/,
+  ],
+  [
     'a TELL that is shorter than its name',
     () => encodeRecord('tell', { body: Buffer.from([9, 0, 0x61]) }),
     /^TELL: the name/,

@@ -90,3 +90,15 @@ test.each(['nodes that know both gateways', 'gateways and nodes that meet in Red
     expect(clients.map(({ losses }) => losses.length)).toEqual([0, 0, 0, 0, 1, 0])
   },
 )
+
+test('io.close() ends its sessions and its node: clients come back at the others', async () => {
+  const gateway = await startTestGateway()
+  const first = await startSocketIoNode([gateway], app, { id: 'a' })
+  const client = await connectClient(gateway, { reconnection: true, reconnectionDelay: 10 })
+  expect(await client.emitWithAck('where')).toBe('a')
+  await startSocketIoNode([gateway], app, { id: 'b' })
+  await first.io.close()
+  await until(() => client.idsSeen.length === 2)
+  expect(client.losses).toEqual(['transport close'])
+  expect(await client.emitWithAck('where')).toBe('b')
+})

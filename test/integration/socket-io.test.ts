@@ -126,12 +126,17 @@ test('rooms: unions, exceptions, one socket, and what sockets send to others', a
   // No names, but Socket.IO takes them.
   await a.emitWithAck('join', [null])
   io.to(null as never).emit('heard', 'nowhere')
+  const long = 'x'.repeat(100_000)
+  const many = Array.from({ length: 500 }, (_, i) => `${i} `.padEnd(300, 'y'))
+  await a.emitWithAck('join', [long, ...many])
+  io.to(long).emit('heard', 'long')
+  io.to(many).emit('heard', 'many')
   io.to('x').emit('heard', 'nobody')
   io.emit('heard', 'end')
   await until(() => heard.every(({ items }) => items.at(-1) === 'end'))
   const four = Buffer.from('4')
   expect(heard.map(({ items }) => items)).toEqual([
-    [1, four, 'broadcast', 'nowhere', 'end'],
+    [1, four, 'broadcast', 'nowhere', 'long', 'many', 'end'],
     [1, 2, four, 5, 'shout', 'broadcast', 'end'],
     [four, 'broadcast', 'end'],
     [3, four, 'end'],

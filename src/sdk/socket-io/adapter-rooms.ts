@@ -72,7 +72,7 @@ export class AdapterRooms {
   adopt(namespace: NamespaceView): void {
     const adopted: Adopted = {
       namespace,
-      log: new BroadcastLog(this.host.instance),
+      log: new BroadcastLog(this.host.instance, () => performance.now()),
       publish: fencePublisher(namespace.adapter),
       fences: new Map(),
       before: new Map(),
@@ -83,6 +83,13 @@ export class AdapterRooms {
     this.adopted.set(namespace.name, adopted)
     this.followRooms(namespace)
     this.followBroadcasts(adopted)
+    const { adapter } = namespace
+    const { close } = adapter
+    // Namespaces that are made when they are needed may end when they are empty.
+    adapter.close = () => {
+      if (this.adopted.get(namespace.name) === adopted) this.adopted.delete(namespace.name)
+      return close?.call(adapter)
+    }
   }
 
   /** The session may come: from here on what it may have to be given is kept. Rejects with VETO when the adapter is not heard. */

@@ -45,6 +45,8 @@ export class HeardBefore {
 
 /** Publishers that are remembered: processes of the cluster, those that have ended included. */
 const mostPublishers = 1_024
+/** Nobody hears later than this what others have heard. */
+const recentMs = 15_000
 const mostEntries = 16_384
 
 /**
@@ -58,12 +60,15 @@ export class BroadcastLog<Item> {
   private first = 0
   private others = 0
   private readonly marks = new Set<LogMark>()
-  private readonly lastOf = new Map<string, number>()
+  /** The one that has been silent for longest comes first. */
+  private readonly lastOf = new Map<string, { seq: number; at: number }>()
+  private readonly now: () => number
   /** Entries that a reader missed because the log was full. */
   dropped = 0
 
-  constructor(self: string) {
+  constructor(self: string, now: () => number) {
     this.self = self
+    this.now = now
   }
 
   get isKept(): boolean {
@@ -97,7 +102,12 @@ export class BroadcastLog<Item> {
   }
 
   heardUpTo(othersAtFence: number): HeardUpTo {
-    return { numbered: [...this.lastOf], others: this.others - othersAtFence }
+    const isRecent = ({ at }: { at: number }) => this.now() - at < recentMs
+    const numbered = [...this.lastOf].filter(([, last]) => isRecent(last))
+    return {
+      numbered: numbered.map(([publisher, { seq }]) => [publisher, seq]),
+      others: this.others - othersAtFence,
+    }
   }
 
   /** Ends reading; returns what is new, in the order in which it was heard here. */
@@ -128,9 +138,8 @@ export class BroadcastLog<Item> {
   }
 
   private remember([publisher, seq]: readonly [string, number]): void {
-    // The one that has been silent for longest is forgotten first.
     this.lastOf.delete(publisher)
-    this.lastOf.set(publisher, seq)
+    this.lastOf.set(publisher, { seq, at: this.now() })
     if (this.lastOf.size > mostPublishers) this.lastOf.delete(this.lastOf.keys().next().value!)
   }
 }

@@ -31,8 +31,9 @@ const knownReasons: ReadonlySet<string> = new Set([
 
 /** A Socket.IO server as the handlers of a node. */
 export class SocketIoNode implements SessionHandlers, AdapterHost {
+  private readonly node: EvenkeelNode
   readonly server: ServerView
-  readonly engine = new VirtualEngine()
+  readonly engine: VirtualEngine
   readonly remote: Remote
   readonly slot: number
   readonly nodeId: string
@@ -51,6 +52,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   private quiet = false
 
   constructor(node: EvenkeelNode, server: ServerView, options: CheckedOptions, logger: Logger) {
+    this.node = node
     this.nodeId = node.id
     this.groups = node.groups
     this.slot = slotOf(node.instance)
@@ -64,6 +66,11 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     })
     this.adapterRooms = options.rooms === 'adapter' ? this.ownRooms(node.instance) : null
     if (this.adapterRooms === null) this.replaceAdapters()
+    const own = server.engine
+    this.engine = new VirtualEngine(() => {
+      own?.close()
+      this.serverClosed()
+    })
     server.bind(this.engine)
     for (const namespace of server._nsps.values()) this.adopt(namespace)
     server.sockets.on('new_namespace', (namespace: NamespaceView) => this.adopt(namespace))
@@ -121,6 +128,14 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
 
   stop(): void {
     this.emitters?.close()
+  }
+
+  /** The application has called `io.close()`: its clients come back at other nodes. */
+  private serverClosed(): void {
+    for (const session of [...this.connections.keys()])
+      session.close(closeServiceRestart, 'the server has been closed')
+    this.stop()
+    void this.node.stop()
   }
 
   // Sessions.

@@ -79,6 +79,8 @@ export interface ServerView {
   readonly _parser: { Decoder: new () => DecoderView }
   readonly encoder: { encode(packet: Packet): (string | Buffer)[] }
   bind(engine: unknown): unknown
+  /** Of clients of its own, before it was attached. */
+  readonly engine?: { close(): unknown }
   adapter(): AdapterClass
   adapter(adapter: AdapterClass): unknown
 }

@@ -12,13 +12,21 @@ export class VirtualEngine extends EventEmitter {
   clientsCount = 0
   readonly opts = {}
   private readonly middlewares: EngineMiddleware[] = []
+  private readonly closed: () => void
+
+  constructor(closed: () => void) {
+    super()
+    this.closed = closed
+  }
 
   use(middleware: EngineMiddleware): this {
     this.middlewares.push(middleware)
     return this
   }
 
+  /** What `io.close()` calls last. */
   close(): this {
+    this.closed()
     return this
   }
 
