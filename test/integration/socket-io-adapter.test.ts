@@ -213,3 +213,39 @@ test('what a session misses while a move is called off is given to it', async ()
   for (const word of ['before', 'meanwhile', 'from here', 'after'])
     expect(texts.filter((text) => text.includes(word))).toHaveLength(1)
 })
+
+test('while Redis is away sessions stay where they are, and go on', async () => {
+  const redis = await startRedis()
+  const gateway = await startTestGateway()
+  for (const id of ['a', 'b'])
+    await startSocketIoNode([gateway], app, { id, rooms: 'adapter', adapter: adapterOf(redis) })
+  const client = await connectClient(gateway)
+  const migrations = new Migrations(gateway)
+  const source = await client.emitWithAck('where')
+  const target = source === 'a' ? 'b' : 'a'
+  const { id } = gateway.operator.sessions({}).sessions[0]!
+  await redis.kill()
+  expect((await migrations.start(id, target)).outcome).toBe('vetoed')
+  expect(await client.emitWithAck('where')).toBe(source)
+  await redis.restart()
+  await until(async () => (await migrations.start(id, target)).outcome === 'moved')
+  expect(await client.emitWithAck('where')).toBe(target)
+  expect(client.losses).toEqual([])
+})
+
+test('with the in-memory adapter a server reaches its own sockets, and they move', async () => {
+  const gateway = await startTestGateway()
+  const nodes = []
+  for (const id of ['a', 'b']) nodes.push(await startSocketIoNode([gateway], app, { id, rooms: 'adapter' }))
+  const client = await connectClient(gateway)
+  const words = listen(client)
+  const migrations = new Migrations(gateway)
+  for (const target of ['b', 'a', 'b']) {
+    const { id, node } = gateway.operator.sessions({}).sessions[0]!
+    if (node !== target) expect((await migrations.start(id, target)).outcome).toBe('moved')
+    expect(await client.emitWithAck('where')).toBe(target)
+    for (const { io, id: name } of nodes) io.to('all').emit('heard', name)
+  }
+  await until(() => words.length === 3)
+  expect(words).toEqual(['b', 'a', 'b'])
+})
