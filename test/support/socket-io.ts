@@ -19,16 +19,18 @@ export interface SocketIoNodeOptions extends Partial<SocketIoOptions> {
   package?: 'socket.io' | 'socket.io-4.6' | 'socket.io-4.7'
   /** Set at the server before it is attached. */
   adapter?: ServerOptions['adapter']
+  /** Of the server. */
+  server?: Partial<ServerOptions>
 }
 
 /** An ordinary Socket.IO server that is attached; it ends with the test. `app` says what it does. */
 export async function startSocketIoNode(
   gateways: readonly Pick<TestGateway, 'linkUrl'>[],
   app: (io: Server, id: string) => void,
-  { id, package: name = 'socket.io', adapter, ...options }: SocketIoNodeOptions,
+  { id, package: name = 'socket.io', adapter, server = {}, ...options }: SocketIoNodeOptions,
 ): Promise<SocketIoNode> {
   const { Server: SomeServer } = createRequire(import.meta.url)(name) as { Server: typeof Server }
-  const io = new SomeServer(adapter === undefined ? {} : { adapter })
+  const io = new SomeServer({ ...server, ...(adapter === undefined ? {} : { adapter }) })
   const attached = attachSocketIO(io, {
     id,
     ...(options.redis === undefined ? { gateways: gateways.map(({ linkUrl }) => linkUrl) } : {}),

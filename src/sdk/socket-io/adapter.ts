@@ -39,7 +39,7 @@ export type Operation =
  * An Adapter whose rooms are those of the gateways. `Base` is the in-memory one of the user's Socket.IO: what it keeps answers
  * `socket.rooms`, and does what is asked of this node alone (`io.local`).
  */
-export function gatewayAdapter(Base: AdapterClass, host: AdapterHost): AdapterClass {
+function gatewayAdapter(Base: AdapterClass, host: AdapterHost): AdapterClass {
   return class GatewayAdapter extends Base {
     override addAll(id: string, rooms: Set<Room>): void {
       super.addAll(id, rooms)
@@ -140,11 +140,19 @@ export function encodePacket(encoder: ServerView['encoder'], packet: Packet): st
 }
 
 /** The in-memory adapter: of the class of what the server uses, the last one before EventEmitter. */
-export function inMemoryAdapter(used: AdapterView): AdapterClass {
+function inMemoryAdapter(used: AdapterView): AdapterClass {
   let found = used.constructor as AdapterClass
   for (;;) {
     const parent = Object.getPrototypeOf(found) as AdapterClass
     if (!('broadcast' in (parent.prototype as object))) return found
     found = parent
   }
+}
+
+/** From now on the server's rooms are the gateways'. */
+export function replaceAdapters(server: ServerView, host: AdapterHost): void {
+  const former = [...server._nsps.values()].map(({ adapter }) => adapter)
+  server.adapter(gatewayAdapter(inMemoryAdapter(server.sockets.adapter), host))
+  // They would go on listening, and tell the server what it is told by the new ones.
+  for (const adapter of former) void Promise.resolve(adapter.close?.()).catch(() => {})
 }

@@ -28,12 +28,12 @@ export class Import {
 }
 
 /** Makes the socket that Socket.IO has made for a synthetic CONNECT the one that the client knows. */
-function takeOver(socket: SocketView, { id, pid, data, time, issued }: NamespaceSnapshot): void {
+function takeOver(socket: SocketView, { id, pid, data, auth, time, issued }: NamespaceSnapshot): void {
   socket.id = id
   socket.pid = pid
   socket.data = data
   socket.recovered = true
-  Object.assign(socket.handshake, { time, issued })
+  Object.assign(socket.handshake, { auth, time, issued })
 }
 
 /** What `Namespace._doConnect` does, but handlers that are async are waited for, at most `patienceMs`. `arrived`: it is in its rooms, and no handler has run. */
@@ -85,10 +85,12 @@ export function adoptNamespace(namespace: NamespaceView, slot: number): void {
   countInSlot(namespace, slot)
   const createSocket = namespace._createSocket.bind(namespace)
   namespace._createSocket = async (client, auth) => {
-    const socket = await createSocket(client, auth)
     const { conn } = client
+    const pending = conn instanceof VirtualConnection ? conn.imports.get(namespace.name) : undefined
+    // What its client once said of a session before must not be recovered again.
+    const said = pending === undefined ? auth : { ...auth, pid: undefined, offset: undefined }
+    const socket = await createSocket(client, said)
     if (!(conn instanceof VirtualConnection)) return socket
-    const pending = conn.imports.get(namespace.name)
     if (pending !== undefined) takeOver(socket, pending.from)
     conn.ids.set(namespace.name, socket.id)
     return socket

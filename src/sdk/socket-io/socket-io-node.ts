@@ -3,9 +3,9 @@ import type { EvenkeelNode } from '../node.ts'
 import type { NodeSession } from '../session.ts'
 import type { CloseReason, Logger, Session, SessionHandlers } from '../types.ts'
 import { slotOf } from './ack-ids.ts'
-import { type AdapterHost, encodePacket, gatewayAdapter, inMemoryAdapter } from './adapter.ts'
+import { type AdapterHost, encodePacket, replaceAdapters } from './adapter.ts'
 import { AdapterRooms } from './adapter-rooms.ts'
-import type { Emitters } from './emitters.ts'
+import type { Emitters, EmittersHost } from './emitters.ts'
 import { exportSession, saveSoon } from './exports.ts'
 import { Ghosts } from './ghosts.ts'
 import { adoptNamespace, attach, Import } from './imports.ts'
@@ -65,7 +65,7 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
       quietly: (run) => this.quietly(run),
     })
     this.adapterRooms = options.rooms === 'adapter' ? this.ownRooms(node.instance) : null
-    if (this.adapterRooms === null) this.replaceAdapters()
+    if (this.adapterRooms === null) replaceAdapters(server, this)
     const own = server.engine
     this.engine = new VirtualEngine(() => {
       own?.close()
@@ -88,31 +88,6 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
     })
   }
 
-  private async listenTo(options: NonNullable<CheckedOptions['emitters']>): Promise<Emitters> {
-    const { groups, nodeId, remote, server, logger } = this
-    // Redis and MessagePack are loaded where they are used.
-    const { Emitters } = await import('./emitters.ts')
-    return new Emitters(options, {
-      groups,
-      nodeId,
-      warn: (message) => logger.warn(message),
-      emit: (way, once, nsp, to, { data }) => {
-        const message = encodePacket(server.encoder, { type: PacketType.event, nsp, data })
-        remote.emitOnce(way, once, nsp, to, message)
-      },
-      operate: (...operation) => remote.operateOnce(...operation),
-      serverSideEmit: (nsp, args) => server._nsps.get(nsp)?._onServerSideEmit(args),
-    })
-  }
-
-  private replaceAdapters(): void {
-    const { server } = this
-    const former = [...server._nsps.values()].map(({ adapter }) => adapter)
-    server.adapter(gatewayAdapter(inMemoryAdapter(server.sockets.adapter), this))
-    // They would go on listening, and tell the server what it is told by the new ones.
-    for (const adapter of former) void Promise.resolve(adapter.close?.()).catch(() => {})
-  }
-
   private adopt(namespace: NamespaceView): void {
     adoptNamespace(namespace, this.slot)
     this.adapterRooms?.adopt(namespace)
@@ -122,7 +97,9 @@ export class SocketIoNode implements SessionHandlers, AdapterHost {
   async begin(): Promise<void> {
     const { emitters } = this.options
     if (emitters === undefined) return
-    this.emitters = await this.listenTo(emitters)
+    // Redis and MessagePack are loaded where they are used.
+    const { Emitters } = await import('./emitters.ts')
+    this.emitters = new Emitters(emitters, emittersHost(this.remote, this, this.logger))
     await this.emitters.start()
   }
 
@@ -473,4 +450,22 @@ interface Note {
   close: boolean
   request: number
   node: string
+}
+
+function emittersHost(
+  remote: Remote,
+  { groups, nodeId, server }: SocketIoNode,
+  logger: Logger,
+): EmittersHost {
+  return {
+    groups,
+    nodeId,
+    warn: (message) => logger.warn(message),
+    emit: (way, once, nsp, to, { data }) => {
+      const message = encodePacket(server.encoder, { type: PacketType.event, nsp, data })
+      remote.emitOnce(way, once, nsp, to, message)
+    },
+    operate: (...operation) => remote.operateOnce(...operation),
+    serverSideEmit: (nsp, args) => server._nsps.get(nsp)?._onServerSideEmit(args),
+  }
 }
