@@ -175,3 +175,36 @@ test('who casts no longer goes on for a while: the one after it may have come la
   await until(() => cast.length === 2)
   expect(cast).toEqual(['leads', 'led'])
 })
+
+test('what is kept to be repeated has a bound, whatever is published', async () => {
+  const redis = await startRedis()
+  const numbers: number[] = []
+  const way = { since: 0 } as Way
+  let leads = false
+  const emitters = new Emitters(
+    { redis: redis.url },
+    {
+      nodeId: 'a',
+      groups: { ways: () => new Map([[way, leads]]) } as unknown as NodeGroups,
+      warn: () => {},
+      emit: (_way, _once, _namespace, _options, { data }) => numbers.push(Number(data[1])),
+      operate: () => {},
+      serverSideEmit: (_namespace, [n]) => heard.push(Number(n)),
+    },
+  )
+  const heard: number[] = []
+  onTestFinished(() => emitters.close())
+  await emitters.start()
+  emitters.peersChanged()
+  const emitter = emitterOf(redis)
+  const piece = Buffer.alloc(64 * 1024)
+  emitter.emit('n', 0, Buffer.alloc(5 * 1024 * 1024))
+  for (let n = 1; n <= 200; n++) emitter.emit('n', n, piece)
+  emitter.serverSideEmit(1)
+  await until(() => heard.length === 1)
+  leads = true
+  emitters.peersChanged()
+  expect(numbers.length).toBeGreaterThan(60)
+  expect(numbers.length).toBeLessThan(65)
+  expect(numbers.at(-1)).toBe(200)
+})

@@ -8,6 +8,10 @@ import { connectClient, startSocketIoNode, type TestClient, until } from '../sup
 import { adapterOf } from '../support/socket-io-adapter.ts'
 
 const app = (io: Server, id: string) => {
+  io.use((socket, next) => {
+    seen.push(`${id} ${socket.recovered}`)
+    next()
+  })
   io.on('connection', (socket) => {
     if (!socket.recovered) {
       void socket.join('all')
@@ -16,6 +20,9 @@ const app = (io: Server, id: string) => {
     socket.on('who', (answer) => answer([id, socket.recovered, socket.data.name, socket.rooms.has('all')]))
   })
 }
+
+/** Middlewares that ran. */
+const seen: string[] = []
 
 /** Where the client connects the next time. */
 function turnTo(client: TestClient, httpUrl: string): void {
@@ -92,11 +99,14 @@ test('what was recovered once is not recovered again when the session moves', as
   await until(() => words.length === 2)
   expect(client.recovered).toBe(true)
   await startSocketIoNode([gateway], app, { id: 'b', ...options })
+  seen.length = 0
   const migrations = new Migrations(gateway)
   const { id } = gateway.operator.sessions({}).sessions[0]!
   for (const target of ['b', 'a']) expect((await migrations.start(id, target)).outcome).toBe('moved')
   const who = (await client.emitWithAck('who')) as [string, boolean]
   expect(who.slice(0, 2)).toEqual(['a', true])
+  // Socket.IO passes over them when it recovers; in a move they run.
+  expect(seen).toEqual(['b true', 'a true'])
   first.io.to('all').emit('heard', 3)
   await until(() => words.includes(3))
   expect(words).toEqual([1, 2, 3])

@@ -32,6 +32,7 @@ describe.each(packages)('%s', (name) => {
       expect(adapter[name]).toBeTypeOf('function')
     expect(namespace._createSocket).toBeTypeOf('function')
     expect(namespace._doConnect).toBeTypeOf('function')
+    expect(namespace.run).toBeTypeOf('function')
     expect(namespace._onServerSideEmit).toBeTypeOf('function')
     expect(io._nsps).toBeInstanceOf(Map)
     expect(io._parser!.Decoder).toBeTypeOf('function')

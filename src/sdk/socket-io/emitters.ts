@@ -59,6 +59,8 @@ export class Emitters {
   private count = 0
   private kept: Heard[] = []
   private bytes = 0
+  /** So many of the first are kept no longer. */
+  private gone = 0
 
   constructor({ redis, key = 'socket.io' }: EmittersOptions, host: EmittersHost) {
     this.host = host
@@ -96,7 +98,7 @@ export class Emitters {
       if (leads && known?.leads !== true) {
         this.ways.set(way, { leads, until: 0 })
         // What was heard before the gateway was there is for none of its clients.
-        for (const heard of this.kept) if (heard.at >= way.since) this.give(way, heard)
+        for (const heard of this.kept.slice(this.gone)) if (heard.at >= way.since) this.give(way, heard)
       } else if (!leads) {
         // Who leads from now on may have come a moment ago.
         this.ways.set(way, { leads, until: known?.leads === true ? now + keptMs : (known?.until ?? 0) })
@@ -122,10 +124,15 @@ export class Emitters {
   private keep(heard: Heard): void {
     this.kept.push(heard)
     this.bytes += heard.message.length
-    let gone = 0
-    while (this.bytes > keptBytes || heard.at - this.kept[gone]!.at > keptMs)
-      this.bytes -= this.kept[gone++]!.message.length
-    if (gone > 0) this.kept.splice(0, gone)
+    for (; this.gone < this.kept.length; this.gone++) {
+      const first = this.kept[this.gone]!
+      if (this.bytes <= keptBytes && heard.at - first.at <= keptMs) break
+      this.bytes -= first.message.length
+    }
+    // Moving all the others for each one that goes would cost more than the rest together.
+    if (this.gone * 2 < this.kept.length) return
+    this.kept = this.kept.slice(this.gone)
+    this.gone = 0
   }
 
   /** What each server is told; returns false for anything else. */

@@ -32,7 +32,6 @@ function takeOver(socket: SocketView, { id, pid, data, auth, time, issued }: Nam
   socket.id = id
   socket.pid = pid
   socket.data = data
-  socket.recovered = true
   Object.assign(socket.handshake, { auth, time, issued })
 }
 
@@ -94,6 +93,13 @@ export function adoptNamespace(namespace: NamespaceView, slot: number): void {
     if (pending !== undefined) takeOver(socket, pending.from)
     conn.ids.set(namespace.name, socket.id)
     return socket
+  }
+  const run = namespace.run.bind(namespace)
+  namespace.run = (socket, done) => {
+    // Not before: with connection state recovery Socket.IO would pass over the middlewares.
+    if (socket.conn instanceof VirtualConnection && socket.conn.imports.has(namespace.name))
+      socket.recovered = true
+    run(socket, done)
   }
   const doConnect = namespace._doConnect.bind(namespace)
   namespace._doConnect = (socket, attached) => {

@@ -69,6 +69,7 @@ export interface NamespaceView extends EventEmitter {
   _ids: number
   readonly _preConnectSockets?: Map<string, SocketView>
   _createSocket(client: ClientView, auth: Record<string, unknown>): Promise<SocketView>
+  run(socket: SocketView, done: (error: Error | null) => void): void
   _doConnect(socket: SocketView, attached: (socket: SocketView) => void): void
   _onServerSideEmit(args: unknown[]): void
 }
