@@ -1,10 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Server } from 'socket.io'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { startTestGateway } from '../support/in-process.ts'
 import { Migrations } from '../support/migrations.ts'
 import { createRandom } from '../support/random.ts'
+import { RedisServer } from '../support/redis.ts'
 import { connectClient, connectLedgerClient, startSocketIoNode, until } from '../support/socket-io.ts'
+import { adapterOf } from '../support/socket-io-adapter.ts'
 import { judgeSocketIo, nothingKilled, nothingWrong } from '../support/socket-io-judge.ts'
 import { Caster, type LedgerClient, ledgerApp, type Note } from '../support/socket-io-ledger.ts'
 
@@ -12,12 +14,15 @@ const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
 const moves = Number(process.env.MOVES ?? 400)
 
 /** Nodes of this process whose notes are put together. */
-async function ledgerWorld(ids: readonly string[]) {
+async function ledgerWorld(ids: readonly string[], rooms: 'gateway' | 'adapter' = 'gateway') {
+  const redis = rooms === 'adapter' ? await RedisServer.start() : null
+  onTestFinished(() => redis?.stop())
   const gateway = await startTestGateway({ rebalance: { enabled: false } as never })
   const notes: Note[] = []
+  const own = () => (redis === null ? {} : { rooms, adapter: adapterOf(redis) })
   const addNode = async (id: string) => {
     const app = (io: Server) => ledgerApp(io, id, (note) => notes.push(note))
-    const node = await startSocketIoNode([gateway], app, { id })
+    const node = await startSocketIoNode([gateway], app, { id, ...own() })
     return { ...node, caster: new Caster(node.io, id, (note) => notes.push(note)) }
   }
   return { gateway, notes, addNode, nodes: await Promise.all(ids.map(addNode)) }
@@ -37,56 +42,60 @@ async function verdictOf(clients: readonly LedgerClient[], notes: readonly Note[
   )
 }
 
-test(`sessions move at random and nobody notices (SEED=${seed} MOVES=${moves})`, {
-  timeout: 120_000,
-}, async () => {
-  const random = createRandom(seed)
-  const { gateway, notes, nodes } = await ledgerWorld(['a', 'b', 'c'])
-  const kinds = [['websocket'], ['polling'], ['polling', 'websocket']]
-  const clients = await Promise.all(
-    Array.from({ length: 18 }, (_, i) => connectLedgerClient(gateway, kinds[i % 3]!)),
-  )
-  await until(async () => (await nodes[0]!.io.in('all').fetchSockets()).length === clients.length)
-  const migrations = new Migrations(gateway)
-  let going = true
-  const talking = (async () => {
-    while (going) {
-      for (const client of random.sample(clients, 6)) client.talk(random)
-      nodes[1]!.caster.cast()
-      await delay(2)
-    }
-  })()
-  const workers = Array.from({ length: 5 }, async () => {
-    while (migrations.ended.length < moves) {
-      const { sessions } = gateway.operator.sessions({ limit: 100 })
-      const session = random.pick(sessions)
-      const target = random.pick(nodes.filter(({ id }) => id !== session.node))
-      try {
-        gateway.operator.migrate(session.id, target.id)
-      } catch {
-        // It moves already.
+test.each(['gateway', 'adapter'] as const)(
+  `sessions in rooms of the %s move at random and nobody notices (SEED=${seed} MOVES=${moves})`,
+  {
+    timeout: 120_000,
+  },
+  async (rooms) => {
+    const random = createRandom(seed)
+    const { gateway, notes, nodes } = await ledgerWorld(['a', 'b', 'c'], rooms)
+    const kinds = [['websocket'], ['polling'], ['polling', 'websocket']]
+    const clients = await Promise.all(
+      Array.from({ length: 18 }, (_, i) => connectLedgerClient(gateway, kinds[i % 3]!)),
+    )
+    await until(async () => (await nodes[0]!.io.in('all').fetchSockets()).length === clients.length)
+    const migrations = new Migrations(gateway)
+    let going = true
+    const talking = (async () => {
+      while (going) {
+        for (const client of random.sample(clients, 6)) client.talk(random)
+        nodes[1]!.caster.cast()
+        await delay(2)
       }
-      await delay(random.int(0, 6))
-    }
-  })
-  await Promise.all(workers)
-  going = false
-  await talking
-  await until(() =>
-    gateway.operator.sessions({ limit: 100 }).sessions.every(({ state }) => state === 'active'),
-  )
-  const verdict = await verdictOf(clients, notes)
-  const moved = migrations.outcomes.filter((outcome) => outcome === 'moved').length
-  const pauses = migrations.ended
-    .flatMap(({ pauseMs }) => (pauseMs === null ? [] : [pauseMs]))
-    .sort((a, b) => a - b)
-  const quantile = (share: number) => pauses[Math.floor(share * (pauses.length - 1))]!.toFixed(1)
-  const times = `pause p50 ${quantile(0.5)} ms, p99 ${quantile(0.99)} ms`
-  console.log(`seed ${seed}: ${moved} of ${migrations.ended.length} moved, ${times}`)
-  expect(verdict).toMatchObject({ ...nothingWrong, clients: 18, redelivered: 0, rolledBack: 0 })
-  expect(verdict.casts).toBeGreaterThan(0)
-  expect(moved).toBeGreaterThan(moves * 0.7)
-})
+    })()
+    const workers = Array.from({ length: 5 }, async () => {
+      while (migrations.ended.length < moves) {
+        const { sessions } = gateway.operator.sessions({ limit: 100 })
+        const session = random.pick(sessions)
+        const target = random.pick(nodes.filter(({ id }) => id !== session.node))
+        try {
+          gateway.operator.migrate(session.id, target.id)
+        } catch {
+          // It moves already.
+        }
+        await delay(random.int(0, 6))
+      }
+    })
+    await Promise.all(workers)
+    going = false
+    await talking
+    await until(() =>
+      gateway.operator.sessions({ limit: 100 }).sessions.every(({ state }) => state === 'active'),
+    )
+    const verdict = await verdictOf(clients, notes)
+    const moved = migrations.outcomes.filter((outcome) => outcome === 'moved').length
+    const pauses = migrations.ended
+      .flatMap(({ pauseMs }) => (pauseMs === null ? [] : [pauseMs]))
+      .sort((a, b) => a - b)
+    const quantile = (share: number) => pauses[Math.floor(share * (pauses.length - 1))]!.toFixed(1)
+    const times = `pause p50 ${quantile(0.5)} ms, p99 ${quantile(0.99)} ms`
+    console.log(`seed ${seed}: ${moved} of ${migrations.ended.length} moved, ${times}`)
+    expect(verdict).toMatchObject({ ...nothingWrong, clients: 18, redelivered: 0, rolledBack: 0 })
+    expect(verdict.casts).toBeGreaterThan(0)
+    expect(moved).toBeGreaterThan(moves * 0.7)
+  },
+)
 
 test('a drained node is left with nothing, and its clients have noticed nothing', async () => {
   const random = createRandom(seed)
