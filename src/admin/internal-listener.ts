@@ -21,7 +21,7 @@ export interface InternalListenerOptions {
   logger: AdminLogger
   /** Where the caller will listen; without a token it must be a loopback address. */
   listenHost: string
-  /** Answers what another gateway forwards to `/socket.io/` or `/engine.io/`; it has the admin token. */
+  /** Answers what another gateway forwards to `/socket.io/`, `/engine.io/` or `/sse/…`; it has the admin token. */
   forwarded?: (request: IncomingMessage, response: ServerResponse) => void
   /** Default: the operator's own readiness. */
   readyz?: () => { ready: boolean; reasons: string[] }
@@ -104,6 +104,11 @@ function assertHeaders(rawHeaders: string[], headerCount: number): void {
   if (hosts > 1) throw new EvenkeelError('BAD_REQUEST', 'Send one Host header.')
 }
 
+/** What other gateways send here for their clients. */
+function isForwarded(path: string): boolean {
+  return enginePath(path) !== null || path.startsWith('/sse/')
+}
+
 /** Throws UNAUTHORIZED or FORBIDDEN. */
 export function createAuthorization(
   adminToken: string | null,
@@ -124,7 +129,7 @@ export function createAuthorization(
 }
 
 function isProtected(path: string): boolean {
-  return path === '/metrics' || enginePath(path) !== null || isApi(path)
+  return path === '/metrics' || isForwarded(path) || isApi(path)
 }
 
 function isApi(path: string): boolean {
@@ -154,8 +159,7 @@ function createHandler(options: InternalListenerOptions): Handler {
   return (request, response) => {
     const { path } = splitTarget(request.url ?? '/')
     if (isApi(path)) return api(request, response)
-    if (enginePath(path) !== null && options.forwarded !== undefined)
-      return options.forwarded(request, response)
+    if (isForwarded(path) && options.forwarded !== undefined) return options.forwarded(request, response)
     const page = pages.get(path)
     if (page === undefined) throw new EvenkeelError('NOT_FOUND', 'There is nothing at this path.')
     if (request.method === 'GET' || request.method === 'HEAD') return page(response)

@@ -13,7 +13,7 @@ import { enginePath } from '../protocol/engine-paths.ts'
 import { splitTarget } from './request-meta.ts'
 
 /** Between gateways; what a client sends under these names is dropped. */
-const originHeader = 'x-evenkeel-origin'
+export const originHeader = 'x-evenkeel-origin'
 const dropped = new Set([
   'host',
   'connection',
@@ -33,29 +33,31 @@ export function ownerTag(gatewayId: string): string {
   return createHash('sha256').update(gatewayId).digest('base64url').slice(0, 8)
 }
 
+/** The internal listener of the gateway with this tag; null when that is this gateway, or none that is known. */
+export function otherGateway(gateway: Gateway, tag: string): URL | null {
+  if (tag === ownerTag(gateway.id)) return null
+  for (const entry of gateway.cluster.registry.entries()) {
+    if (entry.kind === 'gateway' && ownerTag(entry.id) === tag)
+      return new URL(entry.internalUrl.replace(/^ws/, 'http'))
+  }
+  return null
+}
+
 /** Brings requests to the gateway that has their Engine.IO session, over its internal listener. */
 export class EngineIoForwarder {
   private readonly gateway: Gateway
   private readonly token: string | null
-  private readonly ownTag: string
   private readonly agent = new Agent({ keepAlive: true })
 
   /** `token`: the admin token, which the gateways of a cluster share. */
   constructor(gateway: Gateway, token: string | null) {
     this.gateway = gateway
     this.token = token
-    this.ownTag = ownerTag(gateway.id)
   }
 
   /** The internal listener of the owner; null when that is this gateway, or nobody that is known. */
   ownerOf(sid: string): URL | null {
-    const [tag] = sid.split('.', 1)
-    if (tag === this.ownTag) return null
-    for (const entry of this.gateway.cluster.registry.entries()) {
-      if (entry.kind === 'gateway' && ownerTag(entry.id) === tag)
-        return new URL(entry.internalUrl.replace(/^ws/, 'http'))
-    }
-    return null
+    return otherGateway(this.gateway, sid.split('.', 1)[0]!)
   }
 
   request(owner: URL, request: IncomingMessage, response: ServerResponse): void {

@@ -59,10 +59,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   server.maxHeadersCount = 0
 
   server.on('request', (request, response) => {
-    handle(request, response).catch((error) => {
-      if (!(error instanceof EvenkeelError)) options.onError(error)
-      answer(request, response, error)
-    })
+    answerErrors(handle(request, response), request, response)
   })
   server.on('upgrade', (request, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.
@@ -102,10 +99,14 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     if (engine !== null) {
       await engines[engine].request(request, response)
     } else if (path === '/sse') {
+      if (isPreflight(request, response, 'GET', 'last-event-id')) return
       allow(request, 'GET')
       await sse.open(request, response)
-    } else if (path.startsWith('/sse/')) {
-      await post(request, response, path.slice('/sse/'.length))
+    } else if (isSseSession(path)) {
+      const headers = 'authorization, content-type, idempotency-key'
+      if (isPreflight(request, response, 'POST, DELETE', headers)) return
+      allow(request, 'POST', 'DELETE')
+      await sse.command(request, response, path.slice(ssePrefix.length))
     } else if (path === '/healthz') {
       allow(request, 'GET')
       json(response, 200, { status: 'ok' })
@@ -123,21 +124,41 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     }
   }
 
-  async function post(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
-    if (request.method === 'OPTIONS') {
-      checkOrigin(request, options.allowedOrigins)
-      response.writeHead(204, {
-        ...corsHeaders(request),
-        'access-control-allow-methods': 'POST',
-        'access-control-allow-headers': 'authorization, content-type, idempotency-key',
-        'access-control-max-age': '600',
-      })
-      response.end()
+  /** Answers what browsers ask before a request from another origin. Throws FORBIDDEN. */
+  function isPreflight(
+    request: IncomingMessage,
+    response: ServerResponse,
+    methods: string,
+    headers: string,
+  ): boolean {
+    if (request.method !== 'OPTIONS') return false
+    checkOrigin(request, options.allowedOrigins)
+    response.writeHead(204, {
+      ...corsHeaders(request),
+      'access-control-allow-methods': methods,
+      'access-control-allow-headers': headers,
+      'access-control-max-age': '600',
+    })
+    response.end()
+    return true
+  }
+
+  /** What another gateway has checked and sent here. */
+  async function forwarded(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const [path] = splitTarget(request.url!)
+    if (!isSseSession(path)) {
+      engineOf(request).forwarded(request, response)
       return
     }
-    allow(request, 'POST')
-    await sse.post(request, id)
-    response.writeHead(202, corsHeaders(request)).end()
+    allow(request, 'POST', 'DELETE')
+    await sse.forwarded(request, response, path.slice(ssePrefix.length))
+  }
+
+  function answerErrors(done: Promise<void>, request: IncomingMessage, response: ServerResponse): void {
+    done.catch((error) => {
+      if (!(error instanceof EvenkeelError)) options.onError(error)
+      answer(request, response, error)
+    })
   }
 
   /** Only for requests to their paths. */
@@ -148,7 +169,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   return {
     server,
     forwarded: {
-      forwarded: (request, response) => engineOf(request).forwarded(request, response),
+      forwarded: (request, response) => answerErrors(forwarded(request, response), request, response),
       forwardedUpgrade: (request, socket, head) => engineOf(request).forwardedUpgrade(request, socket, head),
     },
     stopAccepting() {
@@ -165,12 +186,19 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   }
 }
 
+const ssePrefix = '/sse/'
+
+/** Where the requests of one SSE session go. */
+function isSseSession(path: string): boolean {
+  return path.startsWith(ssePrefix)
+}
+
 function destroy(this: Duplex): void {
   this.destroy()
 }
 
-function allow(request: IncomingMessage, method: string): void {
-  if (request.method !== method) throw new EvenkeelError('METHOD_NOT_ALLOWED', `use ${method}`)
+function allow({ method = '' }: IncomingMessage, ...allowed: string[]): void {
+  if (!allowed.includes(method)) throw new EvenkeelError('METHOD_NOT_ALLOWED', `use ${allowed.join(' or ')}`)
 }
 
 function json(response: ServerResponse, status: number, body: unknown): void {

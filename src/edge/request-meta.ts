@@ -6,6 +6,8 @@ import type { SessionMeta } from '../protocol/link-records.ts'
 /** Of this hop only, or forged by the client: what the gateway knows better. */
 const withheld = new Set([
   'connection',
+  // It holds the token of an SSE session.
+  'last-event-id',
   'upgrade',
   'keep-alive',
   'transfer-encoding',

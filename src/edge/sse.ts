@@ -1,14 +1,17 @@
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { ClientConnection, SharedMessages } from '../gateway/client-connection.ts'
 import type { Gateway } from '../gateway/gateway.ts'
-import type { Session } from '../gateway/session.ts'
-import { bearerToken, isSameSecret } from '../link/token.ts'
+import { hashToken, type ResumeRequest } from '../gateway/resumable.ts'
+import { ResumableSession } from '../gateway/resumable-session.ts'
+import { bearerToken } from '../link/token.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { encodeComment, encodeEvent } from '../protocol/sse.ts'
+import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
+import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, requestMeta } from './request-meta.ts'
+import { channelKey, SseConnection } from './sse-connection.ts'
+import { SseForwarder, sessionTokenHeader } from './sse-forward.ts'
+import { elsewhere, SsePosts } from './sse-posts.ts'
 
 export interface SseEdgeOptions {
   gateway: Gateway
@@ -16,82 +19,29 @@ export interface SseEdgeOptions {
   allowedOrigins: AllowedOrigins
   /** null: clients that return are as new ones. */
   persistence: Persistence | null
+  /** What the gateways of the cluster know each other by; null: they are on one machine. */
+  peerToken: string | null
 }
 
 const heartbeatMs = 15_000
-const rememberedKeys = 64
-const reconnectSpreadMs = 2_000
-const maxKeyBytes = 255
+const tagPattern = /^[A-Za-z0-9_-]{8}$/
 
-class SseConnection implements ClientConnection {
-  readonly transport = 'sse'
-  readonly token = randomBytes(32).toString('base64url')
-  /** Answers by Idempotency-Key, the oldest first. */
-  readonly posts = new Map<string, Promise<boolean>>()
-  session!: Session
-  private readonly response: ServerResponse
-  private lastId = 0
-
-  constructor(response: ServerResponse) {
-    this.response = response
-  }
-
-  get pendingBytes(): number {
-    return this.response.writableLength
-  }
-
-  deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
-    const id = String(++this.lastId)
-    return this.write(
-      text
-        ? encodeEvent(batch.toString('utf8', start, end), { id })
-        : encodeEvent(batch.toString('base64', start, end), { event: 'binary', id }),
-    )
-  }
-
-  deliverShared(shared: SharedMessages): void {
-    shared.encoded.sse ??= shared.messages.map(({ payload, text }) =>
-      text
-        ? encodeEvent(payload.toString('utf8'))
-        : encodeEvent(payload.toString('base64'), { event: 'binary' }),
-    )
-    // The id is the stream's own; the rest is the same for all.
-    this.write(shared.encoded.sse.map((event) => `id: ${++this.lastId}\n${event}`).join(''))
-  }
-
-  keepsUp(): boolean {
-    return !this.response.writableNeedDrain
-  }
-
-  write(text: string): boolean {
-    return this.response.write(text)
-  }
-
-  /** There is nothing to pause: each message is a request of its own, and gets 429 instead. */
-  pause(): void {}
-  resume(): void {}
-
-  close(code: number, reason: string): void {
-    if (this.response.writableEnded) return
-    if (code === CloseCode.serviceRestart) {
-      // EventSource comes back by itself after this time: to another gateway, and not all at once.
-      this.response.end(`retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n`)
-      return
-    }
-    this.response.end(encodeEvent(JSON.stringify({ code, reason }), { event: 'close' }))
-  }
-}
-
-/** Terminates SSE: a stream downstream, one request for each message upstream. */
+/** Terminates SSE: a stream downstream, one request for each message upstream (PROTOCOL.md §3). */
 export class SseEdge {
   private readonly options: SseEdgeOptions
-  private readonly connections = new Map<string, SseConnection>()
+  private readonly ownTag: string
+  private readonly connections = new Set<SseConnection>()
+  private readonly posts: SsePosts
+  private readonly forwarder: SseForwarder
   private readonly heartbeat: NodeJS.Timeout
 
   constructor(options: SseEdgeOptions) {
     this.options = options
+    this.ownTag = ownerTag(options.gateway.id)
+    this.posts = new SsePosts(options.gateway)
+    this.forwarder = new SseForwarder(options.peerToken)
     this.heartbeat = setInterval(() => {
-      for (const connection of this.connections.values()) connection.write(encodeComment('hb'))
+      for (const connection of this.connections) connection.beat()
     }, heartbeatMs)
   }
 
@@ -99,10 +49,17 @@ export class SseEdge {
   async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { gateway, pool, allowedOrigins, persistence } = this.options
     checkOrigin(request, allowedOrigins)
-    if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
+    const lastId = request.headers['last-event-id'] ?? ''
+    if (lastId === endedEventId) {
+      response.writeHead(204, corsHeaders(request)).end()
+      return
+    }
+    // EventSource takes any other status for the end of all attempts: it is held, or sent away by an event.
+    const isPatient = lastId !== '' || (request.headers.accept ?? '').includes('text/event-stream')
+    if (!isPatient && !gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (response.destroyed) return
-    const node = persistence === null ? null : gateway.choose(pool, persistence.wish(request))
-    const naming = node === null ? [] : persistence!.headers(request, node.id)
+    const chosen = persistence === null ? null : gateway.choose(pool, persistence.wish(request))
+    const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
     response.writeHead(200, {
       ...Object.fromEntries(naming),
       'content-type': 'text/event-stream',
@@ -111,81 +68,93 @@ export class SseEdge {
       ...corsHeaders(request),
     })
     response.socket?.setNoDelay(true)
-    const connection = new SseConnection(response)
-    response.on('drain', () => connection.session.connectionDrained())
+    response.flushHeaders()
+    const connection = new SseConnection(response, this.ownTag, gateway.limits, gateway.now)
+    this.connections.add(connection)
+    response.on('drain', () => connection.drained())
     response.on('close', () => {
-      this.connections.delete(connection.session.id)
-      connection.session.connectionClosed(connection, CloseCode.abnormal, '')
+      this.connections.delete(connection)
+      connection.session?.connectionClosed(connection, CloseCode.abnormal, '')
     })
-    const session = gateway.openSession(pool, requestMeta(request, 'sse', ''), connection, node)
-    connection.session = session
-    this.connections.set(session.id, connection)
-    connection.write(
-      encodeEvent(JSON.stringify({ session: session.id, token: connection.token }), { event: 'session' }),
-    )
+    const arrival = { pool, meta: requestMeta(request, 'sse', ''), connection, chosen }
+    const resume = requestOf(String(lastId))
+    if (lastId === '' || resume !== null) gateway.resumes.hello(arrival, resume)
+    else gateway.resumes.helloUnknown(arrival)
   }
 
-  /** `POST /sse/{session}`; resolves when the message is committed. Throws what the client is to be answered. */
-  async post(request: IncomingMessage, id: string): Promise<void> {
+  /** `POST` and `DELETE /sse/{session}`. Answers; throws what the client is to be answered else. */
+  async command(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
     checkOrigin(request, this.options.allowedOrigins)
-    const connection = this.connections.get(id)
     const token = bearerToken(request.headers.authorization)
     if (token === '')
       throw new EvenkeelError('UNAUTHORIZED', 'Authorization: Bearer <token of the session event> is missing')
-    if (connection === undefined) throw new EvenkeelError('NOT_FOUND', 'no such SSE session at this gateway')
-    if (!isSameSecret(token, connection.token))
-      throw new EvenkeelError('FORBIDDEN', 'the token does not belong to this session')
-    const key = request.headers['idempotency-key']
-    if (Array.isArray(key) || (key !== undefined && Buffer.byteLength(key) > maxKeyBytes)) {
-      throw new EvenkeelError('BAD_REQUEST', `Idempotency-Key has at most ${maxKeyBytes} bytes`)
-    }
-    const known = key === undefined ? undefined : connection.posts.get(key)
-    if (known !== undefined) request.resume()
-    const committed = known ?? this.receive(connection.session, request)
-    if (key !== undefined && known === undefined) remember(connection.posts, key, committed)
-    if (!(await committed))
-      throw new EvenkeelError('GONE', 'the session ended before the message was committed')
+    const session = this.sessionHere(id)
+    const owner = session === null ? otherGateway(this.options.gateway, tagOf(token)) : null
+    if (owner === null) await this.execute(request, response, id, token)
+    else await this.forwarder.forward(owner, request, response, token, corsHeaders(request))
+  }
+
+  /** A request that another gateway has checked and sent here. It is not sent on, whoever has the session. */
+  async forwarded(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
+    restoreForwarded(request)
+    await this.execute(request, response, id, String(request.headers[sessionTokenHeader] ?? ''))
   }
 
   close(): void {
     clearInterval(this.heartbeat)
+    this.forwarder.close()
   }
 
-  private async receive(session: Session, request: IncomingMessage): Promise<boolean> {
-    if (session.inboxIsFull) throw tooMany()
-    const type = request.headers['content-type'] ?? ''
-    const text = type === '' || type.startsWith('text/') || type.startsWith('application/json')
-    const body = await readBody(request, this.options.gateway.limits.messageBytes)
-    if (session.inboxIsFull) throw tooMany()
-    return new Promise((resolve) => {
-      if (!session.receive(body, text, resolve)) resolve(false)
-    })
+  private async execute(
+    request: IncomingMessage,
+    response: ServerResponse,
+    id: string,
+    token: string,
+  ): Promise<void> {
+    const session = this.sessionHere(id)
+    if (session === null) throw this.notHere(id, token)
+    if (session.closing !== null) throw new EvenkeelError('GONE', 'the session has ended')
+    const tokenHash = hashToken(token.split('.', 1)[0]!, 'sse')
+    if (!session.accepts(tokenHash)) {
+      throw new EvenkeelError(
+        'FORBIDDEN',
+        'the token does not belong to this session, or is an earlier one: take that of the last session event',
+      )
+    }
+    session.tokenShown(tokenHash)
+    if (request.method === 'DELETE') {
+      session.dismiss(CloseCode.normal, 'the client has left')
+      response.writeHead(204, corsHeaders(request)).end()
+      return
+    }
+    await this.posts.take(request, session)
+    response.writeHead(202, corsHeaders(request)).end()
+  }
+
+  private sessionHere(id: string): ResumableSession | null {
+    const session = this.options.gateway.sessionsById.get(id)
+    return session instanceof ResumableSession && session.transport === 'sse' ? session : null
+  }
+
+  private notHere(id: string, token: string): EvenkeelError {
+    const { gateway } = this.options
+    const tag = tagOf(token)
+    // With its gateway gone, the session goes on where its stream comes back to.
+    const isHomeless = tagPattern.test(tag) && tag !== this.ownTag
+    if (isHomeless || gateway.stopping || gateway.isElsewhere(id)) return elsewhere()
+    return new EvenkeelError('NOT_FOUND', 'no such SSE session')
   }
 }
 
-function tooMany(): EvenkeelError {
-  return new EvenkeelError(
-    'TOO_MANY_REQUESTS',
-    'too many messages of this session wait for its node; try again later',
-  )
+function tagOf(token: string): string {
+  return token.slice(token.indexOf('.') + 1)
 }
 
-function remember(posts: Map<string, Promise<boolean>>, key: string, committed: Promise<boolean>): void {
-  posts.set(key, committed)
-  // A post that was refused may be tried again with the same key.
-  committed.catch(() => posts.delete(key))
-  if (posts.size > rememberedKeys) posts.delete(posts.keys().next().value!)
-}
-
-async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    if (bytes > maxBytes) throw new EvenkeelError('TOO_LARGE', `a message has at most ${maxBytes} bytes`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
+function requestOf(lastId: string): ResumeRequest | null {
+  const cursor = parseCursor(lastId)
+  if (cursor === null) return null
+  const { session, token, out, positions } = cursor
+  return { session, token, out, since: (channel) => positions.get(channelKey(channel)) ?? null }
 }
 
 /** The Origin was checked: a browser page of another origin needs to be told so. */

@@ -3,9 +3,11 @@ import type { Socket } from 'node:net'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { NodeEntry } from '../gateway/node-entry.ts'
-import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
+import type { ResumeRequest } from '../gateway/resumable.ts'
+import { type ClientResume, clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import { parsePosition } from '../protocol/position.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
@@ -111,7 +113,7 @@ export class WebSocketEdge {
     const meta = requestMeta(request, 'websocket', ws.protocol)
     const { turn } = gateway
     const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, turn, (resume) =>
-      gateway.resumes.hello({ pool, meta, connection, chosen }, resume),
+      gateway.resumes.hello({ pool, meta, connection, chosen }, resume === null ? null : requestOf(resume)),
     )
     this.connected(connection)
   }
@@ -173,6 +175,11 @@ function edgeListener<A extends unknown[]>(
 }
 
 function ignore(): void {}
+
+function requestOf({ session, token, out, channels }: ClientResume): ResumeRequest {
+  const since = (name: string) => parsePosition(channels[name] ?? '')
+  return { session, token, out, since }
+}
 
 /** `ws` would take the drafts of version 8 as well. */
 function checkVersion(request: IncomingMessage): void {

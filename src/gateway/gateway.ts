@@ -54,6 +54,8 @@ export interface GatewayOptions {
 }
 
 const maintenanceMs = 1_000
+/** Sessions that went to other gateways and are remembered. */
+const goneElsewhereMax = 4_096
 const leaveStepMs = 20
 /** For clients that were asked to move and have not gone. */
 const leaveGraceMs = 2_000
@@ -93,6 +95,8 @@ export class Gateway {
   readonly sessionsById = new Map<string, Session>()
   readonly detached = new Set<ResumableSession>()
   readonly resumes: Resumes
+  /** Sessions that were here and are at other gateways now, as far as is remembered; the oldest first. */
+  private readonly goneIds = new Set<string>()
   stopping = false
   readonly now: () => number
   readonly startedAtMs: number
@@ -337,7 +341,18 @@ export class Gateway {
     if (refused) this.nodesChanged()
   }
 
+  /** True when the session was here and has gone on at another gateway. */
+  isElsewhere(id: string): boolean {
+    return this.goneIds.has(id)
+  }
+
   // For sessions.
+
+  goneElsewhere(id: string): void {
+    this.goneIds.delete(id)
+    this.goneIds.add(id)
+    if (this.goneIds.size > goneElsewhereMax) this.goneIds.delete(this.goneIds.values().next().value!)
+  }
 
   ended(session: Session): void {
     this.sessions.delete(session.number)

@@ -1,26 +1,33 @@
+import { isSameSecret } from '../link/token.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { type Keep, RecordFlag, RecordType } from '../protocol/link-records.ts'
-import type { Position } from '../protocol/position.ts'
-import { parsePosition } from '../protocol/position.ts'
 import type { ClientConnection } from './client-connection.ts'
 import type { NodeEntry } from './node-entry.ts'
-import { type Greeting, hashToken, newToken, type Resumable, type ResumableConnection } from './resumable.ts'
-import { Session, type SessionHost } from './session.ts'
+import {
+  type Greeting,
+  hashToken,
+  newToken,
+  type Resumable,
+  type ResumableConnection,
+  type ResumeRequest,
+} from './resumable.ts'
+import { type CommitOutcome, Session, type SessionHost } from './session.ts'
 
 /** What a node that was found says of a session that this gateway takes over. */
 export interface TakenOver {
   readonly node: NodeEntry
   readonly term: number
   readonly acked: number
+  /** The last message that the node has got. */
+  readonly received: number
+  readonly keys: readonly (readonly [key: string, seq: number])[]
   readonly state: string | null
-  /** The last output that the client has handled. */
-  readonly out: number
   readonly channels: readonly string[]
 }
 
 /**
- * A session whose client speaks `evenkeel.v1`: it outlives the connection here, and this gateway at its node
+ * A session whose client can come back: it outlives the connection here, and this gateway at its node
  * (PROTOCOL.md §1.10).
  */
 export class ResumableSession extends Session {
@@ -34,9 +41,10 @@ export class ResumableSession extends Session {
     pool: string,
     meta: string,
     address: string,
+    transport: ResumableConnection['transport'],
     resumable: Resumable,
   ) {
-    super(host, number, id, pool, meta, address, 'websocket')
+    super(host, number, id, pool, meta, address, transport)
     this.resumable = resumable
   }
 
@@ -45,9 +53,11 @@ export class ResumableSession extends Session {
     return this.resumable.accepts(tokenHash) && !this.ended && this.closing === null
   }
 
-  /** False when outputs behind `out` are no longer held, or were never made. */
-  hasOutputsBehind(out: number): boolean {
-    return this.resumable.kept.reaches(out)
+  /** From where on the client can be given outputs: behind `out`, or later if it bears that; null: not at all. */
+  outputsFrom(out: number, connection: ResumableConnection): number | null {
+    const { kept } = this.resumable
+    if (kept.reaches(out)) return out
+    return out < kept.keptFrom && connection.missed !== undefined ? kept.keptFrom : null
   }
 
   // The client.
@@ -55,30 +65,36 @@ export class ResumableSession extends Session {
   /** A new session: the client is welcomed once a node keeps the token. */
   greetNew(connection: ResumableConnection, token: string, notRecovered: Greeting['reason']): void {
     const recovered = notRecovered === null ? null : false
-    this.greet({ connection, token, recovered, reason: notRecovered, out: 0, channels: {} })
+    const since = () => null
+    this.greet({ connection, token, recovered, reason: notRecovered, out: 0, from: 0, since })
   }
 
   /** The client has come back to this gateway: it is welcomed once the node keeps the new token. */
   reattach(
     connection: ResumableConnection,
     presentedHash: string,
-    out: number,
-    channels: Greeting['channels'],
+    { out, since }: ResumeRequest,
+    from: number,
   ): void {
     this.closeConnection(CloseCode.resumedElsewhere, 'the session goes on over another connection')
     this.disconnected()
     const token = newToken()
-    this.resumable.tokens = [hashToken(token), presentedHash]
+    this.resumable.tokens = [hashToken(token, this.transport), presentedHash]
     this.acknowledge(out)
-    this.greet({ connection, token, recovered: true, reason: null, out, channels })
+    this.greet({ connection, token, recovered: true, reason: null, out, from, since })
     this.keep(null)
   }
 
   /** The session has come from another gateway, and its client with it, unless that has gone again. */
-  takeOver({ node, term, acked, state, out, channels }: TakenOver, greeting: Greeting): void {
-    this.inbox.restore(acked)
+  takeOver({ node, term, acked, received, keys, state, channels }: TakenOver, greeting: Greeting): void {
+    if (this.transport === 'websocket') {
+      this.inbox.restore(acked)
+    } else {
+      this.inbox.adopt(acked, received)
+      for (const [key, seq] of keys) if (seq <= received) this.resumable.rememberKey(key, seq)
+    }
     this.state = state
-    this.outputs = out
+    this.outputs = greeting.from
     // What the node keeps since TAKE counts as the first version: a move may come before there is another one.
     this.resumable.version = 1
     this.adopt(node, term)
@@ -86,8 +102,7 @@ export class ResumableSession extends Session {
     greeting.connection.session = this
     if (greeting.connection.closed) this.connectionClosed(greeting.connection, CloseCode.abnormal, '')
     else this.welcome(greeting)
-    const since = positions(greeting.channels)
-    for (const name of channels) this.join(name, since(name))
+    for (const name of channels) this.join(name, greeting.since(name))
   }
 
   /** Takes the message with this number; what came before by another connection is passed over. Throws BAD_REQUEST. */
@@ -96,6 +111,40 @@ export class ResumableSession extends Session {
     if (payload.length > messageBytes)
       throw new EvenkeelError('BAD_REQUEST', `a message has at most ${messageBytes} bytes`)
     if (seq > this.inbox.last) this.receive(payload, text)
+  }
+
+  /**
+   * Takes a message that came in a request of its own; `done` hears what became of it. A message whose key is known is
+   * the one that came before.
+   */
+  post(payload: Buffer, text: boolean, key: string | null, done: (outcome: CommitOutcome) => void): void {
+    if (this.closing !== null || this.ended) {
+      done('ended')
+      return
+    }
+    const { inbox, resumable, node } = this
+    const known = key === null ? undefined : resumable.keyed?.get(key)
+    const seq = known ?? inbox.last + 1
+    if (seq <= inbox.acked) {
+      done('committed')
+      return
+    }
+    this.whenCommitted(seq, done)
+    if (known !== undefined) {
+      inbox.fill(seq, payload, text)
+      return
+    }
+    if (key !== null) {
+      resumable.rememberKey(key, seq)
+      if (node !== null) this.putKey(node, key, seq)
+    }
+    this.receive(payload, text)
+  }
+
+  /** Whether a message with this key is here, so that its payload need not come again. */
+  knows(key: string): boolean {
+    const seq = this.resumable.keyed?.get(key)
+    return seq !== undefined && !this.inbox.misses(seq)
   }
 
   /** The client has handled all outputs up to `out`. Throws BAD_REQUEST for what it cannot have got. */
@@ -115,6 +164,11 @@ export class ResumableSession extends Session {
     if (resumable.tokens.length === 1) return
     resumable.tokens = resumable.tokens.slice(0, 1)
     this.keep(null)
+  }
+
+  /** A client that posts has shown this token, which is one of the session's. */
+  tokenShown(tokenHash: string): void {
+    if (isSameSecret(tokenHash, this.resumable.tokens[0]!)) this.tokenReceived()
   }
 
   override connectionClosed(connection: ClientConnection, code: number, reason: string): void {
@@ -143,7 +197,7 @@ export class ResumableSession extends Session {
   /** The node keeps the session for the gateway that its client goes to. */
   override gatewayStops(): void {
     this.closeConnection(CloseCode.serviceRestart, 'the gateway stops')
-    this.end()
+    this.end('elsewhere')
   }
 
   /** The client did not come back in time. */
@@ -160,7 +214,8 @@ export class ResumableSession extends Session {
   /** Another gateway has the session. */
   taken(): void {
     this.closeConnection(CloseCode.resumedElsewhere, 'the session goes on over another connection')
-    this.end()
+    this.host.goneElsewhere(this.id)
+    this.end('elsewhere')
   }
 
   /** A node that may get the session has to know who may take it away again. */
@@ -176,11 +231,17 @@ export class ResumableSession extends Session {
     resumable.whenKept(version, () => super.releaseFormer(node, term))
   }
 
-  override end(): void {
+  override unassign(handled: boolean): void {
+    super.unassign(handled)
+    // What only the former node had is lost. Nobody was told that it is committed: a client that sends it again is right.
+    this.resumable.keyed?.forget((seq) => this.inbox.misses(seq))
+  }
+
+  override end(outcome: CommitOutcome = 'ended'): void {
     if (this.ended) return
     this.resumable.greeting = null
     this.host.detached.delete(this)
-    super.end()
+    super.end(outcome)
     this.resumable.end()
   }
 
@@ -208,6 +269,7 @@ export class ResumableSession extends Session {
       const flags = data.text ? RecordFlag.text : 0
       this.node!.link.putPayload(RecordType.tail, flags, this.number, this.term, seq, data.payload)
     }
+    for (const [key, seq] of this.resumable.keyed?.entries() ?? []) this.putKey(this.node!, key, seq)
   }
 
   protected override committed(ack: number): void {
@@ -247,7 +309,7 @@ export class ResumableSession extends Session {
   }
 
   private welcome(greeting: Greeting): void {
-    const { connection, token, recovered, reason, out, channels } = greeting
+    const { connection, token, recovered, reason, out, from, since } = greeting
     const { resumable, inbox, host } = this
     resumable.greeting = null
     resumable.detachedAt = null
@@ -265,12 +327,17 @@ export class ResumableSession extends Session {
       retryMs: host.nextRetryMs(),
       messageBytes: host.limits.messageBytes,
     })
-    for (const { data } of resumable.kept.behind(out))
+    if (from > out) connection.missed!(from)
+    for (const { data } of resumable.kept.behind(from))
       connection.deliver(data.payload, 0, data.payload.length, data.text)
     // Whatever a new session is in, its node has just let it join.
-    this.rejoinAll(recovered === true ? positions(channels) : () => undefined)
+    this.rejoinAll(recovered === true ? since : () => undefined)
     if (this.inboxIsFull) this.pauseClient()
     if (host.stopping) this.askToMove()
+  }
+
+  private putKey(node: NodeEntry, key: string, seq: number): void {
+    node.link.putText(RecordType.key, 0, this.number, this.term, seq, key)
   }
 
   private keep(channels: string[] | null): void {
@@ -295,12 +362,5 @@ export class ResumableSession extends Session {
     if (this.ended || this.closing !== null) return
     this.resumable.detachedAt ??= this.host.now()
     this.host.detached.add(this)
-  }
-}
-
-function positions(channels: Greeting['channels']): (name: string) => Position | null {
-  return (name) => {
-    const text = channels[name] ?? null
-    return text === null ? null : parsePosition(text)
   }
 }

@@ -1,17 +1,35 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { KeptOutputs } from '../core/session/kept-outputs.ts'
+import { KeyedMessages } from '../core/session/keyed-messages.ts'
 import { isSameSecret } from '../link/token.ts'
-import type { ClientResume, ClientWelcome } from '../protocol/client-frames.ts'
+import type { ClientWelcome } from '../protocol/client-frames.ts'
+import type { SessionMeta } from '../protocol/link-records.ts'
+import type { Position } from '../protocol/position.ts'
 import type { ClientConnection } from './client-connection.ts'
 import type { ResumableSession } from './resumable-session.ts'
 
-/** The connection of a client that speaks `evenkeel.v1`. */
+/** What a client says that has had a session. */
+export interface ResumeRequest {
+  readonly session: string
+  readonly token: string
+  /** The last output that the client has handled. */
+  readonly out: number
+  /** The last position of the channel that the client has seen; null when it knows none. */
+  since(channel: string): Position | null
+}
+
+/** The connection of a client that can come back: it speaks `evenkeel.v1`, or SSE. */
 export interface ResumableConnection extends ClientConnection {
   /** Whose connection it is, once it was greeted. */
   session: ResumableSession | null
   readonly closed: boolean
   /** The first thing that the client gets. */
   welcome(welcome: ClientWelcome): void
+  /**
+   * Outputs up to this one are no longer held, and the client has not got all of them: the next one is the one behind it.
+   * Absent: such a client gets another session.
+   */
+  missed?(upTo: number): void
   /** The client's messages up to `seq` are committed. */
   acknowledge(seq: number): void
   /** As `deliver`, for output without a number. */
@@ -28,12 +46,15 @@ export interface Greeting {
   readonly reason: ClientWelcome['reason']
   /** The last output that the client has handled. */
   readonly out: number
-  readonly channels: ClientResume['channels']
+  /** What it gets begins behind this one; beyond `out` when outputs between the two are no longer held. */
+  readonly from: number
+  readonly since: ResumeRequest['since']
 }
 
-/** SHA-256, base64url: what is kept of a token. */
-export function hashToken(token: string): string {
-  return createHash('sha256').update(token).digest('base64url')
+/** SHA-256, base64url: what is kept of a token. A token of one transport is worth nothing over another one. */
+export function hashToken(token: string, transport: SessionMeta['transport'] = 'websocket'): string {
+  const prefix = transport === 'websocket' ? '' : `${transport}:`
+  return createHash('sha256').update(`${prefix}${token}`).digest('base64url')
 }
 
 export function newToken(): string {
@@ -50,6 +71,8 @@ export class Resumable {
   /** Hashes: of the present token, then of the one before it while that is still valid. */
   tokens: string[]
   readonly kept: KeptOutputs<KeptPayload>
+  /** Of messages that came one by one, each in a request of its own; null before the first key. */
+  keyed: KeyedMessages | null = null
   /** The last output that the client has acknowledged. */
   acked: number
   greeting: Greeting | null = null
@@ -70,6 +93,11 @@ export class Resumable {
   accepts(tokenHash: string): boolean {
     // No short cut: how long it takes must not say which one it was.
     return this.tokens.map((known) => isSameSecret(tokenHash, known)).includes(true)
+  }
+
+  rememberKey(key: string, seq: number): void {
+    this.keyed ??= new KeyedMessages()
+    this.keyed.remember(key, seq)
   }
 
   /** Runs `then` once a node keeps what it was, or will be, given under this version. */

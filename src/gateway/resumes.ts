@@ -1,6 +1,7 @@
 import { Search } from '../core/session/search.ts'
-import type { ClientResume, ClientWelcome } from '../protocol/client-frames.ts'
+import type { ClientWelcome } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
 import {
   type Found,
   parseRefusal,
@@ -13,7 +14,7 @@ import {
 } from '../protocol/link-records.ts'
 import type { Gateway } from './gateway.ts'
 import type { NodeEntry } from './node-entry.ts'
-import { hashToken, newToken, Resumable, type ResumableConnection } from './resumable.ts'
+import { hashToken, newToken, Resumable, type ResumableConnection, type ResumeRequest } from './resumable.ts'
 import { ResumableSession } from './resumable-session.ts'
 import { asciiJson } from './session.ts'
 
@@ -28,7 +29,7 @@ interface Arrival {
 
 /** A session that a client wants and this gateway does not have. */
 interface Wanted extends Arrival {
-  readonly request: ClientResume
+  readonly request: ResumeRequest
   readonly tokenHash: string
   /** The token that the client will get. */
   readonly token: string
@@ -46,14 +47,18 @@ interface Taking {
   readonly wanted: Wanted
   readonly node: NodeEntry
   readonly term: number
+  /** The outputs that it gets begin behind this one. */
+  readonly from: number
   readonly startedAt: number
 }
 
 const tickMs = 50
 /** A node that is lost while it is asked may leave the session to another one. */
 const triesMax = 3
+/** Messages that a node may have and not have committed; far more than any gateway gives it. */
+const uncommittedMax = 65_536
 
-/** Clients that speak `evenkeel.v1` say hello: they get a new session, their old one, or a word on why not. */
+/** Clients that can come back say hello: they get a new session, their old one, or a word on why not. */
 export class Resumes {
   private readonly gateway: Gateway
   private readonly searches = new Map<number, RunningSearch>()
@@ -66,7 +71,7 @@ export class Resumes {
   }
 
   /** Greets the client, now or when it is known what has become of its session. */
-  hello(arrival: Arrival, request: ClientResume | null): void {
+  hello(arrival: Arrival, request: ResumeRequest | null): void {
     if (this.gateway.stopping) {
       arrival.connection.close(CloseCode.serviceRestart, 'the gateway stops')
       return
@@ -75,14 +80,25 @@ export class Resumes {
       this.open(arrival, null)
       return
     }
-    const tokenHash = hashToken(request.token)
+    const { connection } = arrival
+    const tokenHash = hashToken(request.token, connection.transport)
     const session = this.gateway.sessionsById.get(request.session)
-    if (!(session instanceof ResumableSession) || !session.accepts(tokenHash))
+    if (!(session instanceof ResumableSession) || !session.accepts(tokenHash)) {
       this.search({ ...arrival, request, tokenHash, token: newToken(), tries: 1 })
-    else if (session.hasOutputsBehind(request.out)) {
-      this.gateway.counters.resumes.here++
-      session.reattach(arrival.connection, tokenHash, request.out, request.channels)
-    } else this.open(arrival, 'gap')
+      return
+    }
+    const from = session.outputsFrom(request.out, connection)
+    if (from === null) {
+      this.open(arrival, 'gap')
+      return
+    }
+    this.gateway.counters.resumes[from === request.out ? 'here' : 'gap']++
+    session.reattach(connection, tokenHash, request, from)
+  }
+
+  /** Greets a client that has had a session of which nothing can be made out. */
+  helloUnknown(arrival: Arrival): void {
+    this.open(arrival, 'unknown')
   }
 
   /** True for the number of a session that is about to come. */
@@ -130,8 +146,12 @@ export class Resumes {
       this.takings.delete(number)
       this.taken(number, taking, flags, batch, start, end)
     } else if (type === RecordType.refused) {
-      const { code } = parseRefusal(batch.subarray(start, end))
-      if (code === 'GAP') {
+      const { code, out = 0 } = parseRefusal(batch.subarray(start, end))
+      const { wanted, from } = taking
+      if (code === 'GAP' && out > from && wanted.connection.missed !== undefined) {
+        this.takings.delete(number)
+        this.take(wanted, node, term, out)
+      } else if (code === 'GAP') {
         this.takings.delete(number)
         this.drop(node, taking.wanted.request.session, term)
         this.open(taking.wanted, 'gap')
@@ -155,9 +175,10 @@ export class Resumes {
     if (notRecovered !== null) this.gateway.counters.resumes[notRecovered]++
     if (connection.closed) return
     const token = newToken()
-    const resume = new Resumable([hashToken(token)])
+    const { address, transport } = meta
+    const resume = new Resumable([hashToken(token, transport)])
     const session = this.gateway.createSession(meta, ({ number, id, json }) => {
-      return new ResumableSession(this.gateway, number, id, pool, json, meta.address, resume)
+      return new ResumableSession(this.gateway, number, id, pool, json, address, transport, resume)
     })
     session.greetNew(connection, token, notRecovered)
     this.gateway.assign(session, chosen)
@@ -170,7 +191,7 @@ export class Resumes {
       seek: ++this.lastSeek,
       session: wanted.request.session,
       token: wanted.tokenHash,
-      next: hashToken(wanted.token),
+      next: hashToken(wanted.token, wanted.connection.transport),
     }
     const search = new Search<NodeEntry>(gateway.now(), { answersMs: seekMs, unlinkedMs: seekUnlinkedMs })
     const running = { wanted, seek, search }
@@ -193,20 +214,20 @@ export class Resumes {
       return
     }
     for (const node of result.drop) this.drop(node, seek.session, result.term)
-    this.take(wanted, result.found, result.term)
+    this.take(wanted, result.found, result.term, wanted.request.out)
   }
 
-  private take(wanted: Wanted, node: NodeEntry, term: number): void {
+  private take(wanted: Wanted, node: NodeEntry, term: number, from: number): void {
     const { gateway } = this
     const number = gateway.nextNumber()
-    this.takings.set(number, { wanted, node, term, startedAt: gateway.now() })
-    const { session, out } = wanted.request
-    node.link.putFields(RecordType.take, 0, number, term, [gateway.limits.clientBufferBytes, out], session)
+    this.takings.set(number, { wanted, node, term, from, startedAt: gateway.now() })
+    const { session } = wanted.request
+    node.link.putFields(RecordType.take, 0, number, term, [gateway.limits.clientBufferBytes, from], session)
   }
 
   private taken(
     number: number,
-    { wanted, node, term }: Taking,
+    { wanted, node, term, from }: Taking,
     flags: number,
     batch: Buffer,
     start: number,
@@ -215,12 +236,21 @@ export class Resumes {
     const { gateway } = this
     const { request, tokenHash, token, connection, pool } = wanted
     const infoEnd = start + 8 + readU32(batch, start + 4)
-    const { meta, channels } = parseTakenInfo(batch.subarray(start + 8, Math.min(infoEnd, end)))
+    const info = parseTakenInfo(batch.subarray(start + 8, Math.min(infoEnd, end)))
+    const acked = readU32(batch, start)
+    const { meta, channels, keys } = info
+    const received = Math.max(acked, info.received)
+    if (received - acked > uncommittedMax)
+      throw new EvenkeelError(
+        'RECORD_INVALID',
+        `TAKEN.received is more than ${uncommittedMax} beyond its commit`,
+      )
     const state = (flags & RecordFlag.state) === 0 ? null : batch.toString('latin1', infoEnd, end)
     // A copy that this gateway has of it is one that it lost to another gateway.
     const former = gateway.sessionsById.get(meta.id)
     if (former instanceof ResumableSession) former.taken()
-    const resume = new Resumable([hashToken(token), tokenHash], request.out)
+    const { transport } = connection
+    const resume = new Resumable([hashToken(token, transport), tokenHash], from)
     const session = new ResumableSession(
       gateway,
       number,
@@ -228,13 +258,22 @@ export class Resumes {
       pool,
       asciiJson(meta),
       meta.address,
+      transport,
       resume,
     )
     gateway.addSession(session)
-    gateway.counters.resumes.taken++
-    const { out, channels: positions } = request
-    const greeting = { connection, token, recovered: true, reason: null, out, channels: positions }
-    session.takeOver({ node, term, acked: readU32(batch, start), state, out, channels }, greeting)
+    gateway.counters.resumes[from === request.out ? 'taken' : 'gap']++
+    const { out, since } = request
+    const greeting = {
+      connection,
+      token,
+      recovered: true,
+      reason: null,
+      out,
+      from,
+      since: since.bind(request),
+    }
+    session.takeOver({ node, term, acked, received, keys, state, channels }, greeting)
     gateway.sessionTakenOver(node)
   }
 

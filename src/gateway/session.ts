@@ -26,6 +26,8 @@ export interface SessionHost {
   now(): number
   /** When a client that loses its gateway should come back: the clients of a gateway are spread evenly. */
   nextRetryMs(): number
+  /** The session goes on at another gateway. */
+  goneElsewhere(id: string): void
   /** The session is over; forget it. */
   ended(session: Session): void
 }
@@ -46,9 +48,12 @@ interface HeldOutput {
   readonly text: boolean
 }
 
+/** `elsewhere`: the session goes on at another gateway, and nobody here knows. */
+export type CommitOutcome = 'committed' | 'ended' | 'elsewhere'
+
 interface CommitWaiter {
   readonly seq: number
-  done(committed: boolean): void
+  done(outcome: CommitOutcome): void
 }
 
 /** An earlier assignment, whose late output is still delivered. */
@@ -141,13 +146,12 @@ export class Session {
 
   // From the client.
 
-  /** Takes one message; `onCommit` hears whether a node committed it. Returns false once the client has closed. */
-  receive(payload: Buffer, text: boolean, onCommit?: (committed: boolean) => void): boolean {
+  /** Takes one message. Returns false once the client has closed. */
+  receive(payload: Buffer, text: boolean): boolean {
     if (this.closing !== null || this.ended) return false
     const { inbox, host } = this
-    const seq = inbox.push(payload, text)
+    inbox.push(payload, text)
     host.counters.messagesIn++
-    if (onCommit !== undefined) this.waiters.push({ seq, done: onCommit })
     this.pump()
     if (this.inboxIsFull) this.pauseClient()
     return true
@@ -286,7 +290,7 @@ export class Session {
     if (state !== null) this.state = state
     this.deliverHeld()
     this.committed(ack)
-    while (this.waiters.length > 0 && this.waiters[0]!.seq <= ack) this.waiters.shift()!.done(true)
+    while (this.waiters.length > 0 && this.waiters[0]!.seq <= ack) this.waiters.shift()!.done('committed')
     if (
       this.paused &&
       this.inbox.length <= this.host.limits.inboxMessages / 2 &&
@@ -298,6 +302,12 @@ export class Session {
   }
 
   protected committed(_ack: number): void {}
+
+  /** `done` hears what becomes of the message with this number, which is not committed yet. */
+  protected whenCommitted(seq: number, done: CommitWaiter['done']): void {
+    // They are told in the order of their numbers.
+    this.waiters.splice(this.waiters.findLastIndex((one) => one.seq <= seq) + 1, 0, { seq, done })
+  }
 
   output(flags: number, seq: number, batch: Buffer, start: number, end: number): void {
     const text = (flags & RecordFlag.text) !== 0
@@ -537,11 +547,12 @@ export class Session {
     this.end()
   }
 
-  end(): void {
+  /** `outcome`: what becomes of messages that are not committed. */
+  end(outcome: CommitOutcome = 'ended'): void {
     if (this.ended) return
     this.ended = true
     this.move?.sessionClosed()
-    for (const waiter of this.waiters) waiter.done(false)
+    for (const waiter of this.waiters) waiter.done(outcome)
     this.waiters = []
     this.leaveAll()
     this.host.rooms.leaveAll(this)

@@ -52,6 +52,7 @@ export const RecordType = {
   acked: 0x29,
   rooms: 0x2a,
   continued: 0x2b,
+  key: 0x2c,
   cast: 0x40,
   casted: 0x41,
   tell: 0x42,
@@ -94,6 +95,8 @@ interface RecordSpec {
 const jsonBytes = 64 * 1024
 const reasonBytes = 123
 const sessionIdBytes = 64
+/** Longest idempotency key. */
+export const idempotencyKeyBytes = 255
 /** Room for a state or a message at any configured limit; the limits themselves are checked by the receiver. */
 const payloadBytes = defaultLimits.linkMessageBytes
 
@@ -149,6 +152,7 @@ specify(RecordType.denied, 'DENIED', 'gateway', 1, channelNameBytes)
 specify(RecordType.acked, 'ACKED', 'gateway', 4)
 specify(RecordType.rooms, 'ROOMS', 'node', 2, jsonBytes)
 specify(RecordType.continued, 'CONTINUED', 'node', 2, jsonBytes)
+specify(RecordType.key, 'KEY', 'gateway', 4, 4 + idempotencyKeyBytes)
 specify(RecordType.cast, 'CAST', 'node', 8, payloadBytes)
 specify(RecordType.casted, 'CASTED', 'gateway', 8)
 specify(RecordType.tell, 'TELL', 'node', 3, payloadBytes)
@@ -308,6 +312,8 @@ export interface Refusal {
   message: string
   /** With VETO of a source: of which hand-over. */
   attempt?: number
+  /** With GAP: the node has every output behind this one. */
+  out?: number
 }
 
 /** A gateway looks for a session that a client wants to resume (PROTOCOL.md §1.10). */
@@ -350,6 +356,10 @@ export interface Keep {
 export interface TakenInfo {
   meta: SessionMeta
   channels: string[]
+  /** The last message that the node has got. */
+  received: number
+  /** Idempotency keys of messages up to that one. */
+  keys: [key: string, seq: number][]
 }
 
 /** What the node learns of a session's client. */
@@ -449,13 +459,14 @@ export function parseWelcome(body: Buffer): Welcome {
 }
 
 export function parseRefusal(body: Buffer): Refusal {
-  const { code, message, attempt } = parseJsonObject(body, 'REFUSED')
+  const { code, message, attempt, out } = parseJsonObject(body, 'REFUSED')
   if (!refusalCodes.includes(code as Refusal['code']))
     throw invalid(`REFUSED.code must be one of ${refusalCodes.join(', ')}`)
   return {
     code: code as Refusal['code'],
     message: String(message ?? ''),
     ...(isCount(attempt, 0) ? { attempt } : {}),
+    ...(isCount(out, 0) ? { out } : {}),
   }
 }
 
@@ -507,11 +518,17 @@ export function parseKeep(body: Buffer): Keep {
 
 /** Throws RECORD_INVALID. Of `meta` only the id is checked: it came from a gateway once. */
 export function parseTakenInfo(body: Buffer): TakenInfo {
-  const { meta, channels } = parseJsonObject(body, 'TAKEN')
+  const { meta, channels, received = 0, keys = [] } = parseJsonObject(body, 'TAKEN')
   if (!isChannelList(channels)) throw invalid('TAKEN.channels must be names')
   if (typeof meta !== 'object' || meta === null || !isSessionId((meta as SessionMeta).id))
     throw invalid("TAKEN.meta must be a session's meta")
-  return { meta: meta as SessionMeta, channels }
+  if (!isCount(received, 0)) throw invalid('TAKEN.received must be a whole number')
+  if (!Array.isArray(keys) || !keys.every(isKey)) throw invalid('TAKEN.keys must be [[key, number], …]')
+  return { meta: meta as SessionMeta, channels, received, keys }
+}
+
+function isKey(value: unknown): value is [key: string, seq: number] {
+  return Array.isArray(value) && typeof value[0] === 'string' && isCount(value[1], 1)
 }
 
 function isChannelList(value: unknown): value is string[] {

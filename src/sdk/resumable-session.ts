@@ -1,3 +1,4 @@
+import { KeyedMessages } from '../core/session/keyed-messages.ts'
 import { isSameSecret } from '../link/token.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { type Keep, RecordType, type SessionMeta } from '../protocol/link-records.ts'
@@ -12,6 +13,7 @@ export class ResumableSession extends NodeSession {
   private readonly channels = new JoinedChannels()
   /** The last message that came. */
   private received = 0
+  private keyed: KeyedMessages | null = null
 
   constructor(assignment: Assignment, meta: SessionMeta) {
     super(assignment, meta, true)
@@ -43,6 +45,12 @@ export class ResumableSession extends NodeSession {
     if (seq <= this.received) return
     this.received = seq
     super.receive(data, seq, redelivered)
+  }
+
+  /** The message with this number, which is about to come, has an idempotency key. */
+  rememberKey(seq: number, key: string): void {
+    this.keyed ??= new KeyedMessages()
+    this.keyed.remember(key, seq)
   }
 
   /** What its client may still get is bounded by what it has not acknowledged. */
@@ -97,6 +105,11 @@ export class ResumableSession extends NodeSession {
     this.wakeDrained()
   }
 
+  /** Every output behind this one is here. */
+  get keptFrom(): number {
+    return this.output.keptFrom
+  }
+
   /** Whether every output behind `out` is here. */
   reaches(out: number): boolean {
     return this.output.reaches(out)
@@ -107,7 +120,15 @@ export class ResumableSession extends NodeSession {
     // Committed since the search for it: TAKEN says so, for nobody has asked for it to be written.
     this.output.writeCommit()
     this.move(assignment)
-    this.output.writeTaken(window, out, { meta: this.meta, channels: this.channels.list() })
+    const received = Math.max(this.received, this.output.committed)
+    // A key whose message has not come by the former gateway; the next one may use its number for another one.
+    this.keyed?.forget((seq) => seq > received)
+    this.output.writeTaken(window, out, {
+      meta: this.meta,
+      channels: this.channels.list(),
+      received,
+      keys: this.keyed?.entries() ?? [],
+    })
     if (this.handedOver) {
       this.markRedelivered()
       this.callOff()

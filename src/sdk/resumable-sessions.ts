@@ -103,7 +103,8 @@ export class ResumableSessions {
     const stale: Refusal = { code: 'STALE', message: `the session is not here in a term below ${term}` }
     const live = this.of(id).find((one) => one.live)
     if (live === undefined || this.highestTerm(id) >= term) return stale
-    if (!live.reaches(out)) return { code: 'GAP', message: `not all outputs behind ${out} are here` }
+    if (!live.reaches(out))
+      return { code: 'GAP', message: `not all outputs behind ${out} are here`, out: live.keptFrom }
     if (!this.orphans.has(live)) {
       live.sayLost()
       this.detach(live, null)

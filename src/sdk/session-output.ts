@@ -147,6 +147,16 @@ export class SessionOutput {
     if (this.kept?.appendTail(seq, data, bytes)) this.credit -= bytes
   }
 
+  /** Every output behind this one can be written again. */
+  get keptFrom(): number {
+    return this.kept?.keptFrom ?? this.seq
+  }
+
+  /** The last message that a COMMIT has covered. */
+  get committed(): number {
+    return this.committedAck
+  }
+
   /** Whether every output behind `out` can be written again. */
   reaches(out: number): boolean {
     return this.kept?.reaches(out) ?? false

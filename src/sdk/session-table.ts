@@ -289,6 +289,8 @@ function keepingRecord(
 ): void {
   if (type === RecordType.keep) session.keep(parseKeep(batch.subarray(start, end)))
   else if (type === RecordType.acked) session.acknowledged(readU32(batch, start))
+  else if (type === RecordType.key)
+    session.rememberKey(readU32(batch, start), batch.toString('utf8', start + 4, end))
   else if (type === RecordType.tail) {
     session.appendTail(payload(flags, batch, start + 4, end), readU32(batch, start), end - start - 4)
   }

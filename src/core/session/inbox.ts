@@ -20,7 +20,8 @@ export class Inbox {
   bytes = 0
   /** The node commits what it has been given by another gateway, which the client has not sent here yet. */
   private foreign = false
-  private items: InboxItem[] = []
+  /** null: the node has got it from another gateway, and nobody has brought it here. */
+  private items: (InboxItem | null)[] = []
 
   get length(): number {
     return this.items.length
@@ -34,6 +35,26 @@ export class Inbox {
     this.foreign = true
   }
 
+  /** Everything up to `acked` is committed; the node has all up to `received`, which its client does not number. */
+  adopt(acked: number, received: number): void {
+    this.acked = acked
+    this.sent = received
+    this.last = received
+    this.items = Array.from({ length: received - acked }, () => null)
+  }
+
+  /** True for a message that the node may have and that is not here. */
+  misses(seq: number): boolean {
+    return seq > this.acked && this.items[seq - this.acked - 1] === null
+  }
+
+  /** Brings a message that is missed. */
+  fill(seq: number, payload: Buffer, text: boolean): void {
+    if (!this.misses(seq)) return
+    this.items[seq - this.acked - 1] = { payload, text, redelivered: false }
+    this.bytes += payload.length
+  }
+
   /** Returns the sequence number of the message. */
   push(payload: Buffer, text: boolean): number {
     this.items.push({ payload, text, redelivered: false })
@@ -43,8 +64,11 @@ export class Inbox {
 
   /** The next message for the node, or undefined when all were given to it. Its number is `sent` after the call. */
   next(): InboxItem | undefined {
-    if (this.sent === this.last) return undefined
-    return this.items[this.sent++ - this.acked]
+    while (this.sent < this.last) {
+      const item = this.items[this.sent++ - this.acked]
+      if (item) return item
+    }
+    return undefined
   }
 
   /** Forgets all up to `ack`. Returns false, and changes nothing, for a number that was not given to the node. */
@@ -54,7 +78,7 @@ export class Inbox {
       this.sent = Math.min(ack, this.last)
     }
     while (this.acked < ack && this.items.length > 0) {
-      this.bytes -= this.items.shift()!.payload.length
+      this.bytes -= this.items.shift()?.payload.length ?? 0
       this.acked++
     }
     if (this.acked < ack) {
@@ -71,9 +95,10 @@ export class Inbox {
    */
   rewind(handled: boolean): number {
     this.foreign = false
-    const inFlight = this.sent - this.acked
-    if (handled) for (let i = 0; i < inFlight; i++) this.items[i]!.redelivered = true
+    const inFlight = this.items.slice(0, this.sent - this.acked).filter((item) => item !== null)
     this.sent = this.acked
-    return handled ? inFlight : 0
+    if (!handled) return 0
+    for (const item of inFlight) item.redelivered = true
+    return inFlight.length
   }
 }

@@ -63,6 +63,11 @@ export class KeptOutputs<Data> {
     return out >= this.first - 1 && out <= this.last
   }
 
+  /** Every output behind this one is here. */
+  get keptFrom(): number {
+    return this.first - 1
+  }
+
   /** All outputs behind `out`. */
   behind(out: number): KeptOutput<Data>[] {
     return this.outputs.slice(Math.max(0, out + 1 - this.first))
