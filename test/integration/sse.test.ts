@@ -1,63 +1,40 @@
-import { expect, onTestFinished, test } from 'vitest'
+import type { Session } from 'evenkeel/sdk'
+import { expect, test } from 'vitest'
 import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
-
-interface SseEvent {
-  event: string
-  data: string
-  id: string | null
-}
+import { postTo, SseStream } from '../support/sse-stream.ts'
 
 async function openStream(gateway: TestGateway) {
-  const aborter = new AbortController()
-  onTestFinished(() => aborter.abort())
-  const response = await fetch(`${gateway.httpUrl}/sse`, { signal: aborter.signal })
-  const events = readEvents(response)
-  const first = (await events.next()).value!
-  const { session, token } = JSON.parse(first.data) as { session: string; token: string }
+  const stream = await SseStream.open(gateway.httpUrl)
+  const known = await stream.session()
   const post = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
-    fetch(`${gateway.httpUrl}/sse/${session}`, {
-      method: 'POST',
-      body,
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'text/plain', ...headers },
-    })
-  return { response, events, first, session, token, post, abort: () => aborter.abort() }
+    postTo(gateway.httpUrl, known, body, headers)
+  return { stream, ...known, post }
 }
 
-async function* readEvents(response: Response): AsyncGenerator<SseEvent> {
-  let text = ''
-  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
-    text += chunk
-    for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n')) {
-      const fields = text
-        .slice(0, end)
-        .split('\n')
-        .filter((line) => !line.startsWith(':'))
-      text = text.slice(end + 2)
-      if (fields.length === 0) continue
-      const value = (name: string) =>
-        fields.filter((f) => f.startsWith(`${name}: `)).map((f) => f.slice(name.length + 2))
-      yield {
-        event: value('event')[0] ?? 'message',
-        data: value('data').join('\n'),
-        id: value('id')[0] ?? null,
-      }
-    }
-  }
-}
+const sessionsOf = (gateway: TestGateway) => gateway.operator.sessions().sessions
 
 test('a session over SSE: messages up by POST, down as events', async () => {
   const gateway = await startTestGateway()
   await startTestNode(gateway, echo)
-  const { response, first, events, post } = await openStream(gateway)
-  expect(response.headers.get('content-type')).toBe('text/event-stream')
-  expect(first.event).toBe('session')
+  const { stream, session, post } = await openStream(gateway)
+  expect(stream.response.headers).toMatchObject({
+    'content-type': 'text/event-stream',
+    'cache-control': 'no-cache, no-transform',
+    'x-accel-buffering': 'no',
+  })
+  expect(stream.response.headers).not.toHaveProperty('content-encoding')
+  expect(stream.events[0]).toMatchObject({ type: 'session' })
+  expect(stream.retryMs).toBeGreaterThanOrEqual(100)
 
   expect((await post('one')).status).toBe(202)
-  expect((await events.next()).value).toEqual({ event: 'message', data: 'one', id: '1' })
   await post('two\nlines\r\nand more')
-  expect((await events.next()).value).toEqual({ event: 'message', data: 'two\nlines\nand more', id: '2' })
   await post(new Uint8Array([1, 2, 255]), { 'content-type': 'application/octet-stream' })
-  expect((await events.next()).value).toEqual({ event: 'binary', data: 'AQL/', id: '3' })
+  expect(await stream.next()).toMatchObject({ data: 'one' })
+  expect(await stream.next()).toMatchObject({ data: 'two\nlines\nand more' })
+  expect(await stream.next('binary')).toMatchObject({ data: 'AQL/' })
+  const ids = stream.events.map(({ lastEventId }) => lastEventId.split('.'))
+  expect(ids.map(([, , n]) => n)).toEqual(['0', '1', '2', '3'])
+  expect(new Set(ids.map(([id]) => id))).toEqual(new Set([session]))
 })
 
 test('202 means that the node has committed', async () => {
@@ -70,7 +47,7 @@ test('202 means that the node has committed', async () => {
     answered = true
     return response.status
   })
-  await expect.poll(() => gateway.operator.sessions().sessions[0]?.uncommitted).toBe(1)
+  await expect.poll(() => sessionsOf(gateway)[0]?.uncommitted).toBe(1)
   expect(answered).toBe(false)
   letGo()
   expect(await posted).toBe(202)
@@ -85,6 +62,7 @@ test('an Idempotency-Key delivers once', async () => {
   const answers = await Promise.all([post('once', key), post('once', key), post('once', key)])
   expect(answers.map((answer) => answer.status)).toEqual([202, 202, 202])
   await post('other', { 'idempotency-key': 'k2' })
+  expect((await post('once', key)).status).toBe(202)
   expect(got).toEqual(['once', 'other'])
 })
 
@@ -110,32 +88,107 @@ test('bad posts get their documented answer and reach no node', async () => {
   expect(got).toEqual([])
 })
 
-test('a session over SSE moves, and ends when its stream does', async () => {
+test('a session over SSE moves, and ends when its client says so', async () => {
   const gateway = await startTestGateway()
   const answer = (id: string) => ({
-    message(session: import('evenkeel/sdk').Session) {
+    message(session: Session) {
       const count = Number(session.state ?? 0) + 1
       session.state = count
       session.send(`${id}${count}`)
     },
   })
   await startTestNode(gateway, answer('a'), { id: 'a' })
-  const { events, session, post, abort } = await openStream(gateway)
+  const { stream, session, token, post } = await openStream(gateway)
   await post('x')
   await startTestNode(gateway, answer('b'), { id: 'b' })
   gateway.operator.migrate(session, 'b')
   await expect.poll(() => gateway.operator.session(session).node).toBe('b')
   await post('x')
-  expect([(await events.next()).value!.data, (await events.next()).value!.data]).toEqual(['a1', 'b2'])
-  abort()
-  await expect.poll(() => gateway.operator.sessions().sessions).toEqual([])
+  expect([(await stream.next()).data, (await stream.next()).data]).toEqual(['a1', 'b2'])
+  const left = await fetch(`${gateway.httpUrl}/sse/${session}`, {
+    method: 'DELETE',
+    headers: { authorization: `Bearer ${token}` },
+  })
+  expect(left.status).toBe(204)
+  await stream.end()
+  await expect.poll(() => sessionsOf(gateway)).toEqual([])
 })
 
-test('the node can close the stream', async () => {
+test('the node can close the stream, and EventSource is told not to come back', async () => {
   const gateway = await startTestGateway()
   await startTestNode(gateway, { message: (session) => session.close(4001, 'done') })
-  const { events, post } = await openStream(gateway)
+  const { stream, post } = await openStream(gateway)
   await post('x')
-  expect((await events.next()).value).toMatchObject({ event: 'close', data: '{"code":4001,"reason":"done"}' })
-  expect((await events.next()).done).toBe(true)
+  expect(await stream.next('close')).toMatchObject({ data: '{"code":4001,"reason":"done"}' })
+  await stream.end()
+  const again = await SseStream.open(gateway.httpUrl, { lastEventId: stream.lastEventId })
+  expect(again.response.statusCode).toBe(204)
+})
+
+test('a node whose handler fails: the client comes back, to a new session', async () => {
+  const gateway = await startTestGateway()
+  await startTestNode(gateway, {
+    message() {
+      throw new Error('on purpose')
+    },
+  })
+  const { stream, session, post } = await openStream(gateway)
+  await post('x')
+  expect(await stream.next('close')).toMatchObject({ data: expect.stringContaining('"code":1011') })
+  await stream.end()
+  const again = await SseStream.open(gateway.httpUrl, { lastEventId: stream.lastEventId })
+  const known = await again.session()
+  expect(known).toMatchObject({ recovered: false, reason: 'unknown' })
+  expect(known.session).not.toBe(session)
+})
+
+test('without a node: EventSource is held, others are refused', async () => {
+  const gateway = await startTestGateway({ limits: { holdMs: 300 } })
+  const refused = await SseStream.open(gateway.httpUrl)
+  expect(refused.response.statusCode).toBe(503)
+  const held = await SseStream.open(gateway.httpUrl, { headers: { accept: 'text/event-stream' } })
+  expect(held.response.statusCode).toBe(200)
+  expect(await held.next('close')).toMatchObject({ data: expect.stringContaining('"code":1013') })
+  await held.end()
+  expect(held.lastEventId).toBe('')
+  const patient = await SseStream.open(gateway.httpUrl, { headers: { accept: 'text/event-stream' } })
+  await startTestNode(gateway, echo)
+  expect(await patient.session()).toMatchObject({ recovered: null })
+})
+
+test('other origins: refused, or told what they may do', async () => {
+  const gateway = await startTestGateway({ allowedOrigins: ['https://app.example'] })
+  await startTestNode(gateway, echo)
+  const headers = { origin: 'https://app.example' }
+  const stream = await SseStream.open(gateway.httpUrl, { headers })
+  expect(stream.response.headers['access-control-allow-origin']).toBe('https://app.example')
+  const asked = await fetch(`${gateway.httpUrl}/sse`, { method: 'OPTIONS', headers })
+  expect(asked.status).toBe(204)
+  expect(asked.headers.get('access-control-allow-headers')).toBe('last-event-id')
+  const foreign = await SseStream.open(gateway.httpUrl, { headers: { origin: 'https://evil.example' } })
+  expect(foreign.response.statusCode).toBe(403)
+})
+
+test('too many messages wait: 429, and what was taken is handled', async () => {
+  const gateway = await startTestGateway({ limits: { inboxMessages: 4 } })
+  const gate = Promise.withResolvers<void>()
+  const got: unknown[] = []
+  await startTestNode(gateway, {
+    message(_session, data) {
+      got.push(data)
+      return gate.promise
+    },
+  })
+  const { post } = await openStream(gateway)
+  const statuses: number[] = []
+  const posts = Array.from({ length: 10 }, async (_, i) => {
+    const response = await post(`${i}`)
+    if (response.status === 429) expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0)
+    statuses.push(response.status)
+  })
+  await expect.poll(() => statuses.filter((status) => status === 429)).toHaveLength(6)
+  gate.resolve()
+  await Promise.all(posts)
+  expect(statuses.filter((status) => status === 202)).toHaveLength(4)
+  expect(got).toHaveLength(4)
 })

@@ -188,7 +188,11 @@ describe('resume', () => {
     expect(parseDrop(json({ session: 's', term: 3 }))).toEqual({ session: 's', term: 3 })
     expect(parseKeep(json(keep))).toEqual(keep)
     expect(parseKeep(json({ ...keep, tokens: [hash, hash], channels: null })).channels).toBeNull()
-    expect(parseTakenInfo(json(taken))).toEqual(taken)
+    expect(parseTakenInfo(json(taken))).toEqual({ ...taken, received: 0, keys: [] })
+    const keyed = { ...taken, received: 3, keys: [['k', 2]] }
+    expect(parseTakenInfo(json(keyed))).toEqual(keyed)
+    const gap = { code: 'GAP', message: '', out: 7 }
+    expect(parseRefusal(json(gap))).toEqual(gap)
   })
 
   test.each([
@@ -207,6 +211,9 @@ describe('resume', () => {
     [parseKeep, { ...keep, tokens: ['short'] }, 'KEEP.tokens must be one or two hashes'],
     [parseKeep, { ...keep, channels: ['$plans'] }, 'KEEP.channels must be null or names'],
     [parseTakenInfo, { ...taken, channels: [''] }, 'TAKEN.channels must be names'],
+    [parseTakenInfo, { ...taken, received: -1 }, 'TAKEN.received must be a whole number'],
+    [parseTakenInfo, { ...taken, keys: [['k', 0]] }, 'TAKEN.keys must be [[key, number], …]'],
+    [parseTakenInfo, { ...taken, keys: [7] }, 'TAKEN.keys must be [[key, number], …]'],
     [parseTakenInfo, { ...taken, meta: null }, "TAKEN.meta must be a session's meta"],
   ])('%o %j is refused', (parse, value, message) => {
     expectInvalid(parse, json(value), message)

@@ -59,6 +59,7 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['acked', 'gateway', 4, 4],
   ['rooms', 'node', 2, 65_536],
   ['continued', 'node', 2, 65_536],
+  ['key', 'gateway', 4, 259],
 ]
 const roles = ['gateway', 'node'] as const
 const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10 || RecordType[kind] >= 0x40

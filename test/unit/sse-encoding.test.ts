@@ -1,47 +1,15 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { encodeComment, encodeEvent } from '../../src/protocol/sse.ts'
+import { EventStreamParser, type StreamEvent } from '../support/event-stream.ts'
 import { testSeed } from '../support/random.ts'
 
 const seed = testSeed('sse-encoding')
 
-interface SseEvent {
-  type: string
-  data: string
-  lastEventId: string
-}
-
-interface Parsed {
-  events: SseEvent[]
-  retryMs: number | null
-}
-
-/** The algorithm of WHATWG HTML §9.2.6, step by step, and nothing from the encoder. */
-function parseEventStream(text: string): Parsed {
-  const events: SseEvent[] = []
-  let retryMs: number | null = null
-  let lastEventId = ''
-  let data = ''
-  let type = ''
-  const lines = text.replace(/^\ufeff/, '').split(/\r\n|\n|\r/)
-  // What follows the last line ending is no line yet.
-  for (const line of lines.slice(0, -1)) {
-    if (line === '') {
-      if (data !== '') events.push({ type: type || 'message', data: data.replace(/\n$/, ''), lastEventId })
-      data = ''
-      type = ''
-      continue
-    }
-    const colon = line.indexOf(':')
-    if (colon === 0) continue
-    const field = colon === -1 ? line : line.slice(0, colon)
-    const value = colon === -1 ? '' : line.slice(colon + 1).replace(/^ /, '')
-    if (field === 'event') type = value
-    else if (field === 'data') data += `${value}\n`
-    else if (field === 'id' && !value.includes('\0')) lastEventId = value
-    else if (field === 'retry' && /^\d+$/.test(value)) retryMs = Number(value)
-  }
-  return { events, retryMs }
+function parseEventStream(text: string): { events: StreamEvent[]; retryMs: number | null } {
+  const parser = new EventStreamParser()
+  const events = [...parser.push(text), ...parser.finish()]
+  return { events, retryMs: parser.retryMs }
 }
 
 /** Everything that ends a line, or looks as if it did. */
@@ -136,7 +104,7 @@ test('parse(encode(x)) = x, for one event and for streams of them', () => {
   const comment = hostileText.filter(isField).map((text) => ({ comment: text }))
   const property = fc.property(fc.array(fc.oneof(event, comment), { maxLength: 6 }), (items) => {
     let text = ''
-    const expected: SseEvent[] = []
+    const expected: StreamEvent[] = []
     for (const item of items) {
       if ('comment' in item) {
         text += encodeComment(item.comment)
