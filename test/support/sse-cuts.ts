@@ -1,27 +1,11 @@
 import { createNode } from 'evenkeel/sdk'
 import { onTestFinished } from 'vitest'
 import type { StreamEvent } from './event-stream.ts'
+import { asHeard, hostileText } from './hostile-text.ts'
 import { startTestGateway, type TestGateway } from './in-process.ts'
 import type { Random } from './random.ts'
 import { SseStream } from './sse-stream.ts'
 
-/** Text that looks like fields, or ends lines, or is cut inside a character. */
-const nasty = [
-  '\r',
-  '\n',
-  '\r\n',
-  '\0',
-  '\u2028',
-  '\u2029',
-  'id: 7',
-  'data: x',
-  'event: evil',
-  ':',
-  ' ',
-  'ä',
-  '🌊',
-  '',
-]
 const outputs = 40
 const quiet = { info() {}, warn() {}, error() {} }
 
@@ -37,7 +21,7 @@ interface CutWorld {
 /** Two gateways and a node that says the same to every session. All end with the test. */
 export async function startCutWorld(random: Random): Promise<CutWorld> {
   const said = Array.from({ length: outputs }, () => {
-    const text = Array.from({ length: random.int(0, 6) }, () => random.pick(nasty)).join('')
+    const text = hostileText(random)
     return random.chance(0.2) ? Buffer.from(text) : text
   })
   const options = { rebalance: { enabled: false }, limits: { seekUnlinkedMs: 100 } }
@@ -95,9 +79,7 @@ export async function startCutWorld(random: Random): Promise<CutWorld> {
 }
 
 function heard(data: string | Buffer): [type: string, data: string] {
-  return typeof data === 'string'
-    ? ['message', data.replace(/\r\n|\r/g, '\n')]
-    : ['binary', data.toString('base64')]
+  return typeof data === 'string' ? ['message', asHeard(data)] : ['binary', data.toString('base64')]
 }
 
 /** The same for `npm test` and the soak run: cuts at `count` different offsets. */

@@ -148,3 +148,38 @@ test('a session from another gateway: its node may commit what the client has no
   expect(inbox.commit(10)).toBe(false)
   expect(inbox).toMatchObject({ acked: 9, sent: 9, last: 10 })
 })
+
+test('messages that only the node has: they keep their numbers, and those that come again take their places', () => {
+  const inbox = new Inbox()
+  inbox.adopt(5, 8)
+  expect(inbox).toMatchObject({ acked: 5, sent: 8, last: 8, length: 3, bytes: 0 })
+  expect([5, 6, 8, 9].map((seq) => inbox.misses(seq))).toEqual([false, true, true, false])
+  expect(inbox.push(Buffer.from('nine'), true)).toBe(9)
+  expect(inbox.next()?.payload.toString()).toBe('nine')
+  inbox.fill(7, Buffer.from('seven'), true)
+  // It is there already.
+  inbox.fill(7, Buffer.from('other'), true)
+  expect(inbox.misses(7)).toBe(false)
+  expect(inbox.bytes).toBe(9)
+  // The node is lost: 6 and 8 with it.
+  expect(inbox.rewind(true)).toBe(2)
+  const given = [inbox.next(), inbox.next(), inbox.next()]
+  expect(given.map((item) => item && [String(item.payload), item.redelivered])).toEqual([
+    ['seven', true],
+    ['nine', true],
+    undefined,
+  ])
+  expect(inbox.sent).toBe(9)
+  expect(inbox.commit(9)).toBe(true)
+  expect(inbox).toMatchObject({ acked: 9, length: 0, bytes: 0 })
+})
+
+test('a node that has messages of another gateway commits them', () => {
+  const inbox = new Inbox()
+  inbox.adopt(0, 2)
+  expect(inbox.commit(1)).toBe(true)
+  expect(inbox.misses(2)).toBe(true)
+  expect(inbox.commit(3)).toBe(false)
+  expect(inbox.commit(2)).toBe(true)
+  expect(inbox).toMatchObject({ acked: 2, sent: 2, last: 2, length: 0 })
+})
