@@ -19,6 +19,8 @@ const retrySpreadMs = 2_000
 const lastWordsMs = 5_000
 /** A part of the node's credit: the client never acknowledges, and credit must be left while this is kept. */
 const keptShare = 1 / 4
+/** Small ones cost more than their bytes. */
+const keptOutputs = 8_192
 
 /** Ends that are no end for the client: it comes back, to the same session or to another one. */
 const comesBack: ReadonlySet<number> = new Set([
@@ -57,7 +59,8 @@ export class SseConnection implements ResumableConnection {
     this.response = response
     this.ownerTag = ownerTag
     this.now = now
-    this.sent = new SentOutputs({ bytes: limits.clientBufferBytes * keptShare, ms: limits.resumeMs })
+    const bytes = limits.clientBufferBytes * keptShare
+    this.sent = new SentOutputs({ count: keptOutputs, bytes, ms: limits.resumeMs })
   }
 
   get closed(): boolean {
@@ -84,9 +87,8 @@ export class SseConnection implements ResumableConnection {
   deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
     this.out++
     this.write(`id: ${this.id}\n${encodeMessage(batch.subarray(start, end), text)}`)
-    const now = this.now()
-    this.sent.add(this.out, end - start, this.written, now)
-    this.release(now)
+    this.sent.add(this.out, end - start, this.written, this.now())
+    this.acknowledgeFor(this.sent.trim(this.taken))
     return this.keepsUp()
   }
 
@@ -130,12 +132,12 @@ export class SseConnection implements ResumableConnection {
   /** Now and then: keeps proxies and clients from giving up, and lets go of what is old. */
   beat(): void {
     if (this.keepsUp()) this.write(heartbeat)
-    this.release(this.now())
+    this.acknowledgeFor(this.sent.expire(this.taken, this.now()))
   }
 
   /** The client has taken what was written. */
   drained(): void {
-    this.release(this.now())
+    this.acknowledgeFor(this.sent.trim(this.taken))
     this.session?.connectionDrained()
   }
 
@@ -194,9 +196,12 @@ export class SseConnection implements ResumableConnection {
     this.suffix = encodePositions([...positions.values()])
   }
 
-  private release(now: number): void {
-    // What the socket has not taken counts with its framing, so this is never too much.
-    const upTo = this.sent.release(this.written - this.response.writableLength, now)
+  /** Of what was written. What the socket has not taken counts with its framing, so this is never too much. */
+  private get taken(): number {
+    return this.written - this.response.writableLength
+  }
+
+  private acknowledgeFor(upTo: number): void {
     if (upTo > 0) this.session?.acknowledge(upTo)
   }
 }

@@ -23,7 +23,6 @@ export interface SseEdgeOptions {
   peerToken: string | null
 }
 
-const heartbeatMs = 15_000
 const tagPattern = /^[A-Za-z0-9_-]{8}$/
 
 /** Terminates SSE: a stream downstream, one request for each message upstream (PROTOCOL.md §3). */
@@ -42,7 +41,7 @@ export class SseEdge {
     this.forwarder = new SseForwarder(options.peerToken)
     this.heartbeat = setInterval(() => {
       for (const connection of this.connections) connection.beat()
-    }, heartbeatMs)
+    }, options.gateway.limits.sseHeartbeatMs)
   }
 
   /** `GET /sse`. Throws what the client is to be answered. */

@@ -22,6 +22,8 @@ export interface Limits {
   idlePingMs: number
   /** … and dropped when nothing came back for this long (`pingTimeout`). */
   idlePongMs: number
+  /** A stream of Server-Sent Events gets a comment this often. */
+  sseHeartbeatMs: number
   /** A migration's target must answer within this time. */
   prepareMs: number
   /** The source must finish the handler in flight within this time, or the session stays. */
@@ -86,6 +88,7 @@ export const defaultLimits: Readonly<Limits> = {
   handshakeMs: 10 * second,
   idlePingMs: 25 * second,
   idlePongMs: 20 * second,
+  sseHeartbeatMs: 15 * second,
   prepareMs: 5 * second,
   quiesceMs: 5 * second,
   lateOutputMs: 5 * second,

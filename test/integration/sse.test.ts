@@ -142,6 +142,17 @@ test('a node whose handler fails: the client comes back, to a new session', asyn
   expect(known.session).not.toBe(session)
 })
 
+test('comments keep the stream alive', async () => {
+  const gateway = await startTestGateway({ limits: { sseHeartbeatMs: 30 } })
+  await startTestNode(gateway, echo)
+  const response = await fetch(`${gateway.httpUrl}/sse`)
+  let text = ''
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    text += chunk
+    if (text.split(': hb\n\n').length > 3) break
+  }
+})
+
 test('without a node: EventSource is held, others are refused', async () => {
   const gateway = await startTestGateway({ limits: { holdMs: 300 } })
   const refused = await SseStream.open(gateway.httpUrl)

@@ -7,7 +7,9 @@ interface SentOutput {
 }
 
 export interface SentOutputsLimits {
-  /** Up to so many bytes are kept … */
+  /** Up to so many are kept … */
+  readonly count: number
+  /** … with so many bytes of payload … */
   readonly bytes: number
   /** … for so long. */
   readonly ms: number
@@ -35,18 +37,32 @@ export class SentOutputs {
     this.bytes += bytes
   }
 
-  /** `taken`: how much of what was written its socket has taken. Returns the last output that need not be kept, 0 for none. */
-  release(taken: number, now: number): number {
-    const isTooMuch = this.bytes > this.limits.bytes * slack
+  /**
+   * Gives up what is too much. `taken`: how much of what was written the client's socket has taken. Returns the last output
+   * that need not be kept, 0 for none.
+   */
+  trim(taken: number): number {
+    if (!this.exceeds(slack, 0)) return 0
+    return this.release(taken, (_oldest, gone) => this.exceeds(1, gone))
+  }
+
+  /** Gives up what is too old; as `trim`. To be called now and then. */
+  expire(taken: number, now: number): number {
+    return this.release(taken, ({ at }) => now - at >= this.limits.ms)
+  }
+
+  private exceeds(factor: number, gone: number): boolean {
+    const { count, bytes } = this.limits
+    return this.bytes > bytes * factor || this.outputs.length - gone > count * factor
+  }
+
+  private release(taken: number, isDue: (oldest: SentOutput, gone: number) => boolean): number {
     let count = 0
-    let left = this.bytes
-    for (const { bytes, end, at } of this.outputs) {
-      if (end > taken || (now - at < this.limits.ms && !(isTooMuch && left > this.limits.bytes))) break
-      left -= bytes
+    for (const output of this.outputs) {
+      if (output.end > taken || !isDue(output, count)) break
+      this.bytes -= output.bytes
       count++
     }
-    if (count === 0) return 0
-    this.bytes = left
-    return this.outputs.splice(0, count).at(-1)!.seq
+    return count === 0 ? 0 : this.outputs.splice(0, count).at(-1)!.seq
   }
 }
