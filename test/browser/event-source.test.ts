@@ -10,8 +10,9 @@ interface Kept {
   outputs: Output[]
   errors: number
   gaps: number
+  closed: string[]
   /** Posts a message until it is committed. */
-  send(n: number, ms: number, pushes: number): Promise<void>
+  send(n: number, ms: number, pushes: number, bye?: boolean): Promise<void>
 }
 const patience = { timeout: 10_000 }
 
@@ -25,7 +26,8 @@ function openStream(): void {
     outputs: [],
     errors: 0,
     gaps: 0,
-    async send(n, ms, pushes) {
+    closed: [],
+    async send(n, ms, pushes, bye = false) {
       for (;;) {
         const { session, token } = kept.sessions.at(-1)!
         const headers = {
@@ -33,7 +35,7 @@ function openStream(): void {
           'content-type': 'application/json',
           'idempotency-key': `${n}`,
         }
-        const body = JSON.stringify({ n, ms, pushes, pad: '' })
+        const body = JSON.stringify({ n, ms, pushes, bye, pad: '' })
         const answer = await fetch(`/sse/${session}`, { method: 'POST', body, headers }).catch(() => null)
         if (answer?.status === 202) return
         await new Promise((resolve) => setTimeout(resolve, 100))
@@ -42,6 +44,7 @@ function openStream(): void {
   }
   source.addEventListener('session', (event) => kept.sessions.push(JSON.parse((event as MessageEvent).data)))
   source.addEventListener('message', ({ data }) => kept.outputs.push(JSON.parse(data)))
+  source.addEventListener('close', (event) => kept.closed.push((event as MessageEvent).data))
   source.addEventListener('gap', () => kept.gaps++)
   source.addEventListener('error', () => kept.errors++)
   window.kept = kept
@@ -93,4 +96,10 @@ test('EventSource of Chromium survives being offline and the death of its gatewa
   expect(sessions.length).toBeGreaterThanOrEqual(3)
   expect(new Set(sessions.map(({ session }) => session)).size).toBe(1)
   expect((await second!.sessions()).map(({ id }) => id)).toEqual([sessions[0]!.session])
+
+  // The session is over: EventSource comes back once more, is told so, and stops.
+  void page.evaluate(() => window.kept.send(4, 0, 0, true)).catch(() => {})
+  await page.waitForFunction(() => window.kept.source.readyState === EventSource.CLOSED)
+  expect(await page.evaluate(() => window.kept.closed)).toEqual(['{"code":4000,"reason":"bye"}'])
+  expect(await second!.sessions()).toEqual([])
 }, 60_000)

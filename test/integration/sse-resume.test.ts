@@ -1,3 +1,4 @@
+import { Agent } from 'node:http'
 import type { Session } from 'evenkeel/sdk'
 import { createNode } from 'evenkeel/sdk'
 import { describe, expect, onTestFinished, test } from 'vitest'
@@ -279,7 +280,9 @@ describe('channels', () => {
 
 test('a gateway that is drained sends its clients away, and they go on elsewhere', async () => {
   const gateways = await twoGateways(echo, { limits: { gatewayDrainMs: 100 } })
-  const first = await SseStream.open(gateways[0].httpUrl)
+  const agent = new Agent({ keepAlive: true })
+  onTestFinished(() => agent.destroy())
+  const first = await SseStream.open(gateways[0].httpUrl, { agent })
   const known = await first.session()
   await postTo(gateways[0].httpUrl, known, 'one')
   await first.next()
@@ -287,6 +290,8 @@ test('a gateway that is drained sends its clients away, and they go on elsewhere
   await first.end()
   await left
   expect(first.retryMs).toBe(100)
+  // The connection is gone with its stream: over one that is kept alive the client would come back here.
+  await expect(SseStream.open(gateways[0].httpUrl, { agent })).rejects.toThrow()
   const second = await SseStream.open(gateways[1].httpUrl, { lastEventId: first.lastEventId })
   expect(await second.session()).toMatchObject({ session: known.session, recovered: true })
   // The token of before, which names a gateway that is not known here.

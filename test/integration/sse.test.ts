@@ -1,5 +1,6 @@
+import { request } from 'node:http'
 import type { Session } from 'evenkeel/sdk'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
 import { postTo, SseStream } from '../support/sse-stream.ts'
 
@@ -202,4 +203,34 @@ test('too many messages wait: 429, and what was taken is handled', async () => {
   await Promise.all(posts)
   expect(statuses.filter((status) => status === 202)).toHaveLength(4)
   expect(got).toHaveLength(4)
+})
+
+test('posts whose bodies come slowly: as many are read at once as may be, and no more are taken than there is room for', async () => {
+  const gateway = await startTestGateway({ limits: { inboxMessages: 4 } })
+  const got: string[] = []
+  await startTestNode(gateway, {
+    message(_session, data) {
+      got.push(String(data))
+      return new Promise(() => {})
+    },
+  })
+  const { session, token } = await openStream(gateway)
+  const statuses: number[] = []
+  const posts = Array.from({ length: 17 }, () => {
+    const post = request(`${gateway.httpUrl}/sse/${session}`, {
+      method: 'POST',
+      agent: false,
+      headers: { authorization: `Bearer ${token}`, 'content-length': '4' },
+    })
+    onTestFinished(() => void post.destroy())
+    post.on('response', ({ statusCode }) => statuses.push(statusCode!)).on('error', () => {})
+    post.write('sl')
+    return post
+  })
+  await expect.poll(() => statuses).toEqual([429])
+  for (const post of posts) post.end('ow')
+  await expect.poll(() => statuses).toHaveLength(13)
+  expect(new Set(statuses)).toEqual(new Set([429]))
+  expect(sessionsOf(gateway)[0]!.uncommitted).toBe(4)
+  expect(got).toEqual(['slow'])
 })

@@ -1,4 +1,4 @@
-import { type IncomingMessage, request } from 'node:http'
+import { type Agent, type IncomingMessage, request } from 'node:http'
 import { onTestFinished } from 'vitest'
 import { EventStreamParser, type StreamEvent } from './event-stream.ts'
 import { until } from './until.ts'
@@ -7,6 +7,8 @@ export interface SseStreamOptions {
   lastEventId?: string
   headers?: Record<string, string>
   query?: string
+  /** Default: a socket of its own. */
+  agent?: Agent
   /** Resets the connection behind so many bytes of the stream. */
   cutAt?: number
 }
@@ -45,9 +47,15 @@ export class SseStream {
   }
 
   static async open(httpUrl: string, options: SseStreamOptions = {}): Promise<SseStream> {
-    const { lastEventId = '', headers = {}, query = '', cutAt = Number.POSITIVE_INFINITY } = options
+    const {
+      lastEventId = '',
+      headers = {},
+      query = '',
+      agent = false,
+      cutAt = Number.POSITIVE_INFINITY,
+    } = options
     const known = lastEventId === '' ? {} : { 'last-event-id': lastEventId }
-    const sent = request(`${httpUrl}/sse${query}`, { agent: false, headers: { ...known, ...headers } })
+    const sent = request(`${httpUrl}/sse${query}`, { agent, headers: { ...known, ...headers } })
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
     sent.on('response', resolve).on('error', reject).end()
     onTestFinished(() => void sent.destroy())
