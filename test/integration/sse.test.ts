@@ -127,7 +127,7 @@ test('the node can close the stream, and EventSource is told not to come back', 
 })
 
 test('a node whose handler fails: the client comes back, to a new session', async () => {
-  const gateway = await startTestGateway()
+  const gateway = await startTestGateway({ limits: { seekUnlinkedMs: 100 } })
   await startTestNode(gateway, {
     message() {
       throw new Error('on purpose')
