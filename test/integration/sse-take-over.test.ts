@@ -1,5 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { RecordFlag } from '../../src/protocol/link-records.ts'
+import { RecordFlag, RecordType } from '../../src/protocol/link-records.ts'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
 import { encodeRecord, json, u32s, type WireRecord } from '../support/link-wire.ts'
 import { RedisServer } from '../support/redis.ts'
@@ -85,7 +85,9 @@ describe('messages that only the node has', () => {
     expect([open.body.readUInt32LE(4), open.flags & RecordFlag.recovered]).toEqual([5, RecordFlag.recovered])
     expect(messageOf(await b.next('message'))).toEqual([6, 'six', true])
     expect(messageOf(await b.next('message'))).toEqual([8, 'eight', true])
-    const keys = b.received.filter(({ type }) => type === 0x2b).map(({ body }) => body.toString('utf8', 4))
+    const keys = b.received
+      .filter(({ type }) => type === RecordType.key)
+      .map(({ body }) => body.toString('utf8', 4))
     expect(keys.toSorted()).toEqual(['k6', 'k8'])
     const { session, term } = open
     b.send(encodeRecord('commit', { session, term, body: u32s([8]) }))
