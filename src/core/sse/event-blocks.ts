@@ -31,7 +31,7 @@ export class EventBlocks {
         this.lineIsEmpty = false
         continue
       }
-      if (this.lineIsEmpty && this.bytes + at > start) {
+      if (this.lineIsEmpty) {
         const wholeEnd = byte === cr && chunk[at + 1] === lf ? at + 2 : at + 1
         blocks.push(this.take(chunk.subarray(start, wholeEnd)))
         start = wholeEnd
