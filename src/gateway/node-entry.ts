@@ -54,6 +54,11 @@ export abstract class NodeEntry implements Candidate {
   /** Balance is no reason to move its sessions. */
   abstract get keepsSessions(): boolean
 
+  /** As the planner sees it. */
+  get planned(): Candidate {
+    return this
+  }
+
   abstract get description(): NodeDescription
 
   /** Sees to it that all gateways do what an operator wants of the node. */

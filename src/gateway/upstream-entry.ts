@@ -1,3 +1,4 @@
+import type { Candidate } from '../core/balance/candidate.ts'
 import type { Steer } from '../protocol/link-records.ts'
 import { type NodeDescription, NodeEntry } from './node-entry.ts'
 import type { Upstream, UpstreamOutcome, UpstreamSource } from './upstream-directory.ts'
@@ -42,6 +43,12 @@ export class UpstreamEntry extends NodeEntry {
 
   get keepsSessions(): boolean {
     return this.migrate === 'drain'
+  }
+
+  /** Requests in flight come and go: they are a reason where to send the next client, none to move sessions. */
+  override get planned(): Candidate {
+    const { id, weight, sessions, maxSessions, healthy, active, keepsSessions } = this
+    return { id, weight, sessions, pending: this.incoming.size, maxSessions, healthy, active, keepsSessions }
   }
 
   get description(): NodeDescription {
