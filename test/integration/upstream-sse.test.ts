@@ -1,89 +1,8 @@
 import { once } from 'node:events'
 import { get, type IncomingMessage, type ServerResponse } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
-import type { TestGateway } from '../support/in-process.ts'
-import { Migrations } from '../support/migrations.ts'
-import { until } from '../support/until.ts'
-import {
-  noSessions,
-  startHttpUpstream,
-  startUpstreamGateway,
-  type TestUpstream,
-} from '../support/upstreams.ts'
-
-/** What a client of a stream gets, byte for byte. */
-class Reader {
-  text = ''
-  ended: 'open' | 'end' | 'cut' = 'open'
-  readonly response: IncomingMessage
-  private readonly looks = new Set<() => void>()
-
-  constructor(response: IncomingMessage) {
-    this.response = response
-    response.on('data', (chunk) => {
-      this.text += String(chunk)
-      this.look()
-    })
-    response.on('error', () => {})
-    response.on('close', () => {
-      this.ended = response.complete ? 'end' : 'cut'
-      this.look()
-    })
-  }
-
-  until(condition: () => boolean): Promise<void> {
-    return until(condition, this.looks)
-  }
-
-  get ids(): number[] {
-    return [...this.text.matchAll(/^id: (\d+)$/gm)].map((match) => Number(match[1]))
-  }
-
-  private look(): void {
-    for (const look of [...this.looks]) look()
-  }
-}
-
-async function read(gateway: TestGateway, headers: Record<string, string> = {}): Promise<Reader> {
-  const request = get(`http://127.0.0.1:${gateway.publicPort}/events`, { headers, agent: false })
-  onTestFinished(() => void request.destroy())
-  const [response] = (await once(request, 'response')) as [IncomingMessage]
-  return new Reader(response)
-}
-
-/** A stream of numbered events that is the same at each server: what is behind `Last-Event-ID`, and then what comes. */
-class Feed {
-  length = 0
-  readonly streams = new Set<ServerResponse>()
-  readonly asked: (string | undefined)[] = []
-
-  async start(): Promise<TestUpstream> {
-    const mine = new Set<ServerResponse>()
-    return startHttpUpstream((request, response) => {
-      const last = request.headers['last-event-id'] as string | undefined
-      this.asked.push(last)
-      response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' })
-      for (let id = last === undefined || last === '' ? 1 : Number(last) + 1; id <= this.length; id++)
-        response.write(event(id))
-      response.write(': ready\n\n')
-      mine.add(response)
-      this.streams.add(response)
-      response.on('close', () => this.streams.delete(response))
-    })
-  }
-
-  emit(): void {
-    const block = event(++this.length)
-    for (const stream of this.streams) stream.write(block)
-  }
-}
-
-function event(id: number): string {
-  return `id: ${id}\r\nevent: n\r\ndata: number ${id}\r\ndata: 🌊\r\n\r\n`.replaceAll(
-    '\r\n',
-    id % 2 === 0 ? '\n' : '\r\n',
-  )
-}
+import { Feed, moveStream, Reader, read } from '../support/event-feed.ts'
+import { noSessions, startHttpUpstream, startUpstreamGateway } from '../support/upstreams.ts'
 
 test('a stream of events is a session; what the upstream writes arrives byte for byte', async () => {
   const written = 'retry: 5\n\n: hi\r\n\r\nid: a\ndata: grüße 🌊\n\ndata: x\rdata: y\r\rdata: unfinished'
@@ -150,28 +69,7 @@ test('a client that does not read pauses its upstream', async () => {
 })
 
 test('streams with ids move by Last-Event-ID: nothing lost, nothing twice', async () => {
-  const feed = new Feed()
-  const [first, second] = [await feed.start(), await feed.start()]
-  const gateway = await startUpstreamGateway([first, second], { migrate: 'redial' })
-  const reader = await read(gateway)
-  const timer = setInterval(() => feed.emit(), 1)
-  onTestFinished(() => clearInterval(timer))
-  await reader.until(() => reader.ids.length > 5)
-  const migrations = new Migrations(gateway)
-  const [session] = gateway.operator.sessions().sessions
-  let at = session!.node
-  for (let i = 0; i < 40; i++) {
-    const to = at === first.id ? second.id : first.id
-    expect(await migrations.start(session!.id, to)).toMatchObject({ outcome: 'moved' })
-    at = to
-  }
-  clearInterval(timer)
-  await reader.until(() => reader.ids.at(-1) === feed.length)
-  expect(reader.ids).toEqual(Array.from({ length: feed.length }, (_, i) => i + 1))
-  expect(reader.ended).toBe('open')
-  // Former upstreams are not read any more.
-  expect(feed.streams.size).toBe(1)
-  expect(gateway.operator.session(session!.id)).toMatchObject({ migrations: 40, node: at })
+  await moveStream(40)
 })
 
 test('an upstream that is killed mid-event is followed by another one, spliced at an event', async () => {

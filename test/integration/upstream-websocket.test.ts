@@ -1,30 +1,15 @@
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
-import { createServer } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
-import type { TestGateway } from '../support/in-process.ts'
+import { acceptHandshake, refusal, refusals, refuse } from '../support/upstream-refusals.ts'
 import {
   connectWs,
   noSessions,
   startRawUpstream,
-  startTcpUpstream,
   startUpstreamGateway,
   startWsUpstream,
 } from '../support/upstreams.ts'
-
-async function refusal(
-  gateway: TestGateway,
-  path = '/',
-  options = {},
-): Promise<{ status: number; body: string }> {
-  const ws = new WebSocket(`ws://127.0.0.1:${gateway.publicPort}${path}`, options)
-  ws.on('error', () => {})
-  const [, response] = (await once(ws, 'unexpected-response')) as [unknown, IncomingMessage]
-  let body = ''
-  for await (const chunk of response) body += String(chunk)
-  return { status: response.statusCode!, body }
-}
 
 test('messages travel both ways, unchanged and in order', async () => {
   const upstream = await startWsUpstream((ws) =>
@@ -215,43 +200,9 @@ test('an upstream that does not read pauses its client; nothing is lost', async 
   await all
 })
 
-const answers: Record<string, string | null> = {
-  'a 200 in place of 101': 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
-  'a 101 with a wrong Accept':
-    'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n',
-  'a 101 without Accept':
-    'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
-  'a 404': 'HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n',
-  'a redirect': 'HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n',
-  'a subprotocol nobody asked for': null,
-  'no HTTP': '\x16\x03\x01\r\n\r\n',
-}
-
-test.each(Object.entries(answers))('%s is a 502, and leaves no socket behind', async (_name, answer) => {
-  const times = 20
-  const upstream = await startRawUpstream((socket) => {
-    socket.on('data', (data) => {
-      const key = /Sec-WebSocket-Key: (.*)\r\n/i.exec(String(data))?.[1]
-      socket.write(answer ?? unasked(key!))
-    })
-  })
-  const gateway = await startUpstreamGateway([upstream])
-  for (let i = 0; i < times; i++) {
-    const { status, body } = await refusal(gateway)
-    expect(status).toBe(502)
-    expect(JSON.parse(body)).toMatchObject({ code: 'BAD_GATEWAY', status: 502 })
-    expect(body).not.toContain(upstream.id)
-  }
-  expect(upstream.accepted).toBe(times)
-  await upstream.empty()
-  await noSessions(gateway)
+test.each(Object.keys(refusals))('%s is a 502, and leaves no socket behind', async (name) => {
+  await refuse(name, 20)
 })
-
-function unasked(key: string): string {
-  const { createHash } = process.getBuiltinModule('node:crypto')
-  const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64')
-  return `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\nSec-WebSocket-Protocol: other\r\n\r\n`
-}
 
 test.each([
   ['resets', 'reset'],
@@ -278,9 +229,20 @@ test('an upstream that does not answer is a 502 once its time is over', async ()
   await silent.empty()
 })
 
+test('an upstream that has gone without a word is noticed', async () => {
+  const silent = await startRawUpstream((socket) => {
+    socket.once('data', (data) => socket.write(acceptHandshake(String(data))))
+    socket.resume()
+  })
+  const config = { limits: { idlePingMs: 2_000, idlePongMs: 1_000 } }
+  const gateway = await startUpstreamGateway([silent], { config })
+  const ws = await connectWs(gateway)
+  expect((await once(ws, 'close'))[0]).toBe(1014)
+  await silent.empty()
+})
+
 test('nothing listens: 502; all are gone: 502, not a hang', async () => {
-  const server = createServer()
-  const gone = await startTcpUpstream(server)
+  const gone = await startRawUpstream(() => {})
   await gone.kill()
   const gateway = await startUpstreamGateway([gone])
   expect((await refusal(gateway)).status).toBe(502)
