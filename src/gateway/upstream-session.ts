@@ -13,6 +13,9 @@ const leavingCodes: ReadonlySet<number> = new Set([
   CloseCode.tryAgainLater,
 ])
 
+/** A connection that breaks sooner counts as one that was not made: not all who accept can serve. */
+const steadyMs = 1_000
+
 /** What an upstream that the session has left still has to say is waited for this long, before the next one is heard. */
 const formerMs = 1_000
 
@@ -30,8 +33,11 @@ export class UpstreamSession extends Session implements LineOwner {
   /** To the node before, which has been told to end. */
   private former: UpstreamLine | null = null
   private formerTimer: NodeJS.Timeout | null = null
-  /** They did not want this session; they are asked again later. */
+  /** They did not want this session, or did not keep it; they are asked again later. */
   private readonly unwilling = new Set<UpstreamEntry>()
+  private lineOpenedAt = 0
+  /** When the session lost its upstream; null once it has had one for a while. */
+  private lostAt: number | null = null
 
   constructor(
     host: SessionHost,
@@ -72,10 +78,7 @@ export class UpstreamSession extends Session implements LineOwner {
   // Assignment.
 
   override open(node: UpstreamEntry): void {
-    const { waitingSince } = this
     this.assign(node, this.nextTerm())
-    // It has not got one before it is open there.
-    this.waitingSince = waitingSince ?? this.host.now()
     this.line = this.startLine(node)
   }
 
@@ -191,17 +194,18 @@ export class UpstreamSession extends Session implements LineOwner {
     } else if (line === this.former) {
       this.endFormer()
       this.listen()
-    } else if (line === this.line) this.closedByUpstream(code, reason)
+    } else if (line === this.line) this.closedByUpstream(line, code, reason)
   }
 
-  private closedByUpstream(code: number, reason: string): void {
+  private closedByUpstream({ entry }: UpstreamLine, code: number, reason: string): void {
     const leaves = leavingCodes.has(code) && this.movable
+    const steady = this.host.now() - this.lineOpenedAt >= steadyMs
     this.line = null
     if (this.closing !== null) this.end()
-    else if (leaves && this.move !== null) this.move.step('source-lost')
     else if (leaves) {
-      this.unassign(false)
-      this.host.assign(this)
+      if (steady) this.kept()
+      else this.unwilling.add(entry)
+      this.reopen()
     } else if (code === CloseCode.abnormal) this.closedByNode(CloseCode.badGateway, 'the server is gone')
     else this.closedByNode(code, reason)
   }
@@ -225,30 +229,39 @@ export class UpstreamSession extends Session implements LineOwner {
       this.move?.step('ready')
       return
     }
-    this.waitingSince = null
-    this.unwilling.clear()
+    this.lineOpenedAt = this.host.now()
     this.listen()
     this.pump()
   }
 
   private dialFailed(line: UpstreamLine, error: unknown): void {
-    const unreachable = error instanceof DialError && error.unanswered
     if (line === this.target) {
+      const unreachable = error instanceof DialError && error.unanswered
       this.target = null
       this.move?.step(unreachable ? 'refused' : 'target-vetoed')
       return
     }
-    if (unreachable) line.entry.refuse()
     this.unwilling.add(line.entry)
-    const { waitingSince, move } = this
     this.line = null
-    if (move !== null) {
-      move.step('source-lost')
+    this.reopen()
+  }
+
+  /** The upstream is gone: another one, or the target of a move that is under way, gets the session. */
+  private reopen(): void {
+    this.lostAt ??= this.host.now()
+    if (this.move !== null) {
+      this.move.step('source-lost')
       return
     }
     this.unassign(false)
-    this.waitingSince = waitingSince
+    // As long as it has been lost, however many were tried meanwhile.
+    this.waitingSince = this.lostAt
     this.host.assign(this)
+  }
+
+  private kept(): void {
+    this.lostAt = null
+    this.unwilling.clear()
   }
 
   /** Reads the upstream, unless its client does not keep up; the former one first, until it has ended. */

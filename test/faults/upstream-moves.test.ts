@@ -105,7 +105,64 @@ test('redial: the source is closed with 1001, the target gets the handshake of t
   ])
 })
 
-test('redial: a target that refuses, or speaks another subprotocol, changes nothing', async () => {
+test('redial: a target that speaks another subprotocol than the client has is none', async () => {
+  let subprotocol: string | false = 'chat'
+  const all = [
+    await startWsUpstream(
+      () => {},
+      () => subprotocol,
+    ),
+    await startWsUpstream(
+      () => {},
+      () => subprotocol,
+    ),
+  ]
+  const gateway = await startUpstreamGateway(all, { migrate: 'redial' })
+  const ws = await connectWs(gateway, '/', ['chat'])
+  subprotocol = false
+  const [session] = gateway.operator.sessions().sessions
+  const source = nodeOf(gateway, all)
+  const migrations = new Migrations(gateway)
+  const target = all.find((one) => one !== source)!
+  expect(await migrations.start(session!.id, target.id)).toMatchObject({ outcome: 'vetoed' })
+  expect(ws.readyState).toBe(ws.OPEN)
+  await target.empty()
+})
+
+test('redial: upstreams that accept and break at once are not dialled without end', async () => {
+  let accepted = 0
+  const hasty = () =>
+    startWsUpstream((ws) => {
+      accepted++
+      ws.terminate()
+    })
+  const gateway = await startUpstreamGateway([await hasty(), await hasty()], {
+    migrate: 'redial',
+    config: { limits: { holdMs: 1_500 } },
+  })
+  const client = await connect(gateway, 'c')
+  await client.until(() => client.closed !== null)
+  expect(client.closed).toMatchObject({ code: 1013 })
+  // Both at first, and again each second.
+  expect(accepted).toBeLessThanOrEqual(8)
+  await noSessions(gateway)
+})
+
+test('redial: an upstream that sends too much at once is not exchanged for another one', async () => {
+  let accepted = 0
+  const upstream = () =>
+    startWsUpstream((ws) => {
+      accepted++
+      ws.send(Buffer.alloc(2 * 1024 * 1024))
+    })
+  const gateway = await startUpstreamGateway([await upstream(), await upstream()], { migrate: 'redial' })
+  const client = await connect(gateway, 'c')
+  await client.until(() => client.closed !== null)
+  expect(client.closed).toMatchObject({ code: 1009 })
+  expect(accepted).toBe(1)
+})
+
+test('redial: a target that refuses, or cannot be reached, changes nothing', async () => {
   const ledger = new UpstreamLedger()
   const source = await ledger.start()
   const unwilling = await startWsUpstream(() => {})

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { expect, test } from 'vitest'
 import type { TestGateway } from '../support/in-process.ts'
 import {
@@ -170,7 +170,7 @@ test('an upstream that resets before its answer: a GET is asked elsewhere, a POS
 
 test('a POST without a body is not sent twice either', async () => {
   let asked = 0
-  const reset = (socket: import('node:net').Socket) =>
+  const reset = (socket: Socket) =>
     socket.once('data', () => {
       asked++
       socket.resetAndDestroy()
@@ -178,6 +178,21 @@ test('a POST without a body is not sent twice either', async () => {
   const upstreams = [await startRawUpstream(reset), await startRawUpstream(reset)]
   const gateway = await startUpstreamGateway(upstreams)
   for (let i = 0; i < 20; i++) expect((await fetch(url(gateway), { method: 'POST' })).status).toBe(502)
+  expect(asked).toBe(20)
+})
+
+test('a PUT whose body was begun is not sent twice', async () => {
+  let asked = 0
+  const reset = (socket: Socket) =>
+    socket.once('data', () => {
+      asked++
+      socket.resetAndDestroy()
+    })
+  const gateway = await startUpstreamGateway([await startRawUpstream(reset), await startRawUpstream(reset)])
+  for (let i = 0; i < 20; i++) {
+    const response = await fetch(url(gateway), { method: 'PUT', body: 'x'.repeat(i * 10_000 + 1) })
+    expect(response.status).toBe(502)
+  }
   expect(asked).toBe(20)
 })
 

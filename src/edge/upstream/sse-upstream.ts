@@ -50,9 +50,8 @@ export class SseUpstream implements UpstreamConnection {
     this.body.resume()
   }
 
-  /** It stops here, between two events: the next one begins behind the last that was delivered. */
+  /** It can be left between any two events: the next one begins behind the last that was delivered. */
   settle(done: () => void): void {
-    this.body.pause()
     setImmediate(done)
   }
 

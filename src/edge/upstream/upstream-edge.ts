@@ -63,6 +63,10 @@ export class UpstreamEdge {
     const dial = new WebSocketDial(request, gateway.limits, (connection) => this.opened(connection))
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     const line = await this.dial(request, pool, persistence, dial)
+    if (gateway.stopping) {
+      line.terminate()
+      throw new EvenkeelError('DRAINING', 'the gateway stops; try again, another one will answer')
+    }
     const { headers, subprotocol } = dial.answer!
     const naming = persistence?.headers(request, line.entry.id) ?? []
     const answer = { headers: [...headers, ...naming], subprotocol }

@@ -24,6 +24,7 @@ export class UpstreamWebSocket implements UpstreamConnection {
   private settling: ((pong: string) => void) | null = null
   private settles = 0
   private silentMs = 0
+  private tooBig = false
   private seenBytes = 0
 
   constructor(
@@ -45,7 +46,9 @@ export class UpstreamWebSocket implements UpstreamConnection {
     })
     ws.on('pong', (data) => this.settling?.(data.toString()))
     ws.on('close', (code, reason) => this.ended(code, reason.toString()))
-    ws.on('error', () => {})
+    ws.on('error', ({ code }: NodeJS.ErrnoException) => {
+      this.tooBig = code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH'
+    })
     socket.on('drain', () => this.listener?.drained())
   }
 
@@ -121,10 +124,13 @@ export class UpstreamWebSocket implements UpstreamConnection {
 
   private ended(code: number, reason: string): void {
     if (this.closing !== null) clearTimeout(this.closing)
+    else if (this.tooBig) this.entry.report('error-response')
     else if (code === CloseCode.abnormal && this.listener !== null) this.entry.report('broken')
     const { listener } = this
     this.listener = null
     this.onEnd()
-    listener?.closed(code, reason)
+    // Another upstream would be no better.
+    if (this.tooBig) listener?.closed(CloseCode.tooBig, 'a message of the server is too large')
+    else listener?.closed(code, reason)
   }
 }
