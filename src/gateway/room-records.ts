@@ -65,7 +65,7 @@ export function cast(gateway: Gateway, node: LinkedNode, flags: number, body: Bu
   if (number !== 0) node.link.putFields(RecordType.casted, 0, 0, 0, [number, count])
 }
 
-function isNew({ onceCasts }: Gateway, { pool }: NodeEntry, once: unknown): boolean {
+function isNew({ onceCasts }: Gateway, { pool }: LinkedNode, once: unknown): boolean {
   if (once === undefined) return true
   if (typeof once !== 'string' || once === '' || once.length > onceLength)
     throw invalid(`CAST.once must be a string of 1 to ${onceLength} characters`)
