@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { createServer as createHttpServer, type RequestListener } from 'node:http'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
 import { WebSocket, type WebSocketServer, WebSocketServer as Wss } from 'ws'
 import { startTestGateway, type TestGateway } from './in-process.ts'
@@ -133,4 +134,15 @@ export async function noSessions(gateway: TestGateway): Promise<void> {
   } finally {
     clearInterval(timer)
   }
+}
+
+/** The value that stays the same for a second: what moves no more. */
+export async function settledValue(read: () => number): Promise<number> {
+  let value = read()
+  for (let same = 0; same < 10; same++) {
+    await sleep(100)
+    if (read() !== value) same = -1
+    value = read()
+  }
+  return value
 }
