@@ -4,6 +4,8 @@ import { z } from 'zod'
 export interface JsonSchema {
   type?: string
   properties?: Record<string, JsonSchema>
+  /** What the values of a record are. */
+  additionalProperties?: JsonSchema | boolean
   items?: JsonSchema
   anyOf?: JsonSchema[]
   enum?: unknown[]
@@ -98,7 +100,10 @@ export function coerceText(text: string, schema: JsonSchema | undefined): unknow
 function schemaAt(root: JsonSchema, path: PropertyKey[]): JsonSchema {
   let schema = root
   for (const part of path) {
-    const next = typeof part === 'number' ? arrayOf(schema)?.items : schema.properties?.[String(part)]
+    const next =
+      typeof part === 'number'
+        ? arrayOf(schema)?.items
+        : (schema.properties?.[String(part)] ?? valuesOf(schema))
     if (next === undefined) return schema
     schema = next
   }
@@ -107,6 +112,11 @@ function schemaAt(root: JsonSchema, path: PropertyKey[]): JsonSchema {
 
 function arrayOf(schema: JsonSchema): JsonSchema | undefined {
   return schema.type === 'array' ? schema : schema.anyOf?.find((one) => one.type === 'array')
+}
+
+/** What any key of a record leads to. */
+function valuesOf({ additionalProperties }: JsonSchema): JsonSchema | undefined {
+  return typeof additionalProperties === 'object' ? additionalProperties : undefined
 }
 
 function describe(schema: JsonSchema): string {
@@ -131,8 +141,11 @@ function describe(schema: JsonSchema): string {
               .replace(/^an object/, 'objects')
           : 'values'
       }`
-    default:
+    default: {
+      const values = valuesOf(schema)
+      if (values !== undefined) return `an object whose values are each ${describe(values)}`
       return `an object with the keys ${Object.keys(schema.properties ?? {}).join(', ') || '(none)'}`
+    }
   }
 }
 

@@ -43,9 +43,9 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
   return { values, warnings }
 }
 
-/** Lists of more than texts are JSON. */
+/** Lists of more than texts, and records, are JSON. */
 function readValue(text: string, schema: JsonSchema): unknown {
-  if (schema.items?.type !== 'object') return coerceText(text, schema)
+  if (schema.items?.type !== 'object' && schema.type !== 'object') return coerceText(text, schema)
   try {
     return JSON.parse(text)
   } catch {

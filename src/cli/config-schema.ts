@@ -3,6 +3,7 @@ import { type JsonSchema, toJsonSchema } from '../admin/validation.ts'
 import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { logLevels, policyNames, timerMsMax, workersMax } from './choices.ts'
+import { poolsSchema, routesSchema } from './upstreams-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
 
@@ -109,6 +110,8 @@ export const configSchema = z.strictObject({
   pool: text
     .default('default')
     .describe('The pool that serves clients: /ws, /sse, /socket.io/, /engine.io/.'),
+  pools: poolsSchema,
+  routes: routesSchema,
   allowedOrigins: z
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')

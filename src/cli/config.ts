@@ -115,7 +115,26 @@ function assertConsistent(config: GatewayConfig, source: string): void {
         `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`,
     })
   }
+  mistakes.push(...poolMistakes(config).map((message) => ({ source, message })))
   if (mistakes.length > 0) throw new ConfigError(mistakes)
+}
+
+/** Default routes lead to nodes, all others to upstreams. */
+function poolMistakes({ pool, pools, routes }: GatewayConfig): string[] {
+  const names = Object.keys(pools)
+  const mistakes: string[] = []
+  if (names.includes(pool)) {
+    mistakes.push(
+      `pools.${pool}: /ws and /sse are served by nodes of pool ${pool}; give its upstreams another pool and a route`,
+    )
+  }
+  for (const [index, route] of routes.entries()) {
+    if (names.includes(route.pool)) continue
+    mistakes.push(
+      `routes[${index}].pool: expected one of pools (${names.join(', ') || 'there is none'}), got "${route.pool}"`,
+    )
+  }
+  return mistakes
 }
 
 /** Each worker counts one up from `internal.port`. */

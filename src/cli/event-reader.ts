@@ -53,6 +53,8 @@ function eventText(event: OperatorEvent): string {
       return `${event.session} at ${event.node}: ${event.tier} after ${event.cause}`
     case 'session-lost':
       return `${event.session}: ${event.reason}`
+    case 'upstream-ignored':
+      return `${event.upstream}: ${event.reason}`
     default:
       return JSON.stringify(event satisfies never)
   }

@@ -12,10 +12,13 @@ import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
 import { Persistence } from '../edge/persistence.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
+import { ConfiguredUpstreams } from '../gateway/configured-upstreams.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { GatewayDrain } from '../gateway/gateway-drain.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
+import type { UpstreamPool } from '../gateway/upstream-directory.ts'
+import type { UpstreamsOptions } from '../gateway/upstreams.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import type { EvenkeelError } from '../protocol/errors.ts'
@@ -53,6 +56,7 @@ export async function startGateway(
     cluster,
     slowConsumer: config.slowConsumer,
     history: config.channels.history,
+    upstreams: upstreamsOf(config),
     rebalance: { ...config.rebalance, maxMovesPerRound: config.rebalance.maxMovesPerRound ?? null },
   })
   const drain = new GatewayDrain(gateway, turnAway)
@@ -72,6 +76,8 @@ export async function startGateway(
     pool: config.pool,
     allowedOrigins: config.allowedOrigins,
     persistence: createPersistence(config, tokens, logger),
+    routes: config.routes,
+    upstreamPersistence: upstreamPersistence(config, tokens),
     peerToken: tokens.adminToken,
     readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
@@ -147,6 +153,41 @@ export async function startGateway(
 
 export function newGatewayId(): string {
   return `${hostname()}-${randomBytes(4).toString('hex')}`
+}
+
+function upstreamsOf({ pools }: GatewayConfig): UpstreamsOptions | null {
+  if (Object.keys(pools).length === 0) return null
+  return {
+    source: new ConfiguredUpstreams(Object.entries(pools).map(([name, pool]) => upstreamPool(name, pool))),
+    migrate: new Map(Object.entries(pools).map(([name, { migrate }]) => [name, migrate])),
+  }
+}
+
+function upstreamPool(name: string, pool: GatewayConfig['pools'][string]): UpstreamPool {
+  return {
+    name,
+    upstreams: pool.upstreams.map((upstream) =>
+      typeof upstream === 'string' ? { url: upstream } : upstream,
+    ),
+    dns: pool.dns ?? null,
+    probe: { ...pool.probe, path: pool.probe.path ?? null },
+    allowedAddresses: pool.allowedAddresses ?? null,
+  }
+}
+
+/** One client may be at nodes and at several pools of upstreams: each has a name of its own. */
+function upstreamPersistence(
+  { persistence: { by, name, ttlMs }, pools }: GatewayConfig,
+  { persistenceSecret, nodeToken }: GatewayTokens,
+): ReadonlyMap<string, Persistence> {
+  if (by === 'none') return new Map()
+  const secret = persistenceSecret ?? nodeToken ?? randomBytes(32)
+  return new Map(
+    Object.keys(pools).map((pool) => [
+      pool,
+      new Persistence({ by, name: `${name}-${pool}`, ttlMs, pool, secret }),
+    ]),
+  )
 }
 
 function createPersistence(

@@ -13,7 +13,7 @@ export const nodeColumns: Column<NodeView>[] = [
   { title: 'MSG/S', align: 'right', cell: (node) => node.messagesPerSecond.toFixed(1) },
   { title: 'RTT', align: 'right', cell: (node) => milliseconds(node.linkRttMs) },
   { title: 'HOST', cell: (node) => node.host },
-  { title: 'PID', align: 'right', cell: (node) => node.pid },
+  { title: 'PID', align: 'right', cell: (node) => node.pid ?? '-' },
 ]
 
 function stateCell({ state }: NodeView): Cell {

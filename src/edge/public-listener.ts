@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { isAmbiguousPath, type Route } from '../core/route/match.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
@@ -8,6 +9,7 @@ import { EngineIoEdge } from './engine-io.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
+import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
 
 export interface PublicListenerOptions {
@@ -17,6 +19,10 @@ export interface PublicListenerOptions {
   allowedOrigins: AllowedOrigins
   /** null: clients that return are as new ones. */
   persistence: Persistence | null
+  /** Paths that are served by upstreams, before all others. */
+  routes: readonly Route[]
+  /** As `persistence`, for each pool of upstreams. */
+  upstreamPersistence: ReadonlyMap<string, Persistence>
   /** See `EngineIoEdge`. */
   peerToken: string | null
   readiness(): { ready: boolean; reasons: string[] }
@@ -47,10 +53,12 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     '/socket.io/': new EngineIoEdge('socket.io', options),
     '/engine.io/': new EngineIoEdge('engine.io', options),
   }
+  const upstreams = new UpstreamEdge({ ...options, persistence: options.upstreamPersistence, websocket })
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
-    requestTimeout: limits.handshakeMs,
+    // How long a body may take is for those to say who read it.
+    requestTimeout: 0,
     connectionsCheckingInterval: 1_000,
     noDelay: true,
     keepAlive: true,
@@ -83,6 +91,11 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
+    const pool = poolOf(path)
+    if (pool !== null) {
+      await upstreams.upgrade(request, socket, head, pool)
+      return
+    }
     const engine = enginePath(path)
     if (engine !== null) {
       await engines[engine].upgrade(request, socket, head)
@@ -92,9 +105,27 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     await websocket.upgrade(request, socket, head)
   }
 
+  /** Whether the gateway lives is asked of the gateway. Throws BAD_REQUEST. */
+  function poolOf(path: string): string | null {
+    if (path === '/healthz' || path === '/readyz') return null
+    const pool = upstreams.poolOf(path)
+    if (pool !== null && isAmbiguousPath(path))
+      throw new EvenkeelError(
+        'BAD_REQUEST',
+        'a path that has . or .. among its segments may mean another one',
+      )
+    return pool
+  }
+
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
+    const pool = poolOf(path)
+    if (pool !== null) {
+      await upstreams.request(request, response, pool)
+      return
+    }
+    limitBody(request, limits.handshakeMs)
     const engine = enginePath(path)
     if (engine !== null) {
       await engines[engine].request(request, response)
@@ -181,6 +212,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       sse.close()
       websocket.terminate()
       for (const engine of Object.values(engines)) engine.close()
+      upstreams.close()
       server.closeAllConnections()
     },
   }
@@ -191,6 +223,16 @@ const ssePrefix = '/sse/'
 /** Where the requests of one SSE session go. */
 function isSseSession(path: string): boolean {
   return path.startsWith(ssePrefix)
+}
+
+/** A body that does not come in time costs the connection. */
+function limitBody(request: IncomingMessage, withinMs: number): void {
+  const { 'content-length': length, 'transfer-encoding': coding } = request.headers
+  if (coding === undefined && (length === undefined || length === '0')) return
+  const timer = setTimeout(() => {
+    if (!request.complete) request.destroy()
+  }, withinMs)
+  request.once('close', () => clearTimeout(timer))
 }
 
 function destroy(this: Duplex): void {

@@ -14,6 +14,13 @@ import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import { TurnWriter } from './turn-writer.ts'
 import { ClientSocket, PlainConnection, type WebSocketConnection } from './websocket-connection.ts'
 
+/** What the client's handshake is answered with. */
+export interface Answer {
+  readonly headers: readonly (readonly [name: string, value: string])[]
+  /** '' selects none. Absent: the first one offered. */
+  readonly subprotocol?: string
+}
+
 export interface WebSocketEdgeOptions {
   gateway: Gateway
   pool: string
@@ -32,8 +39,8 @@ export class WebSocketEdge {
   private readonly connections = new Set<WebSocketConnection>()
   private readonly writer: TurnWriter
   private readonly sweeper: NodeJS.Timeout
-  /** Headers of the answers that are about to be written. */
-  private readonly answers = new WeakMap<IncomingMessage, [name: string, value: string][]>()
+  /** Answers that are about to be written. */
+  private readonly answers = new WeakMap<IncomingMessage, Answer>()
   private tick = 0
 
   constructor(options: WebSocketEdgeOptions) {
@@ -41,12 +48,15 @@ export class WebSocketEdge {
     const { limits, turn } = options.gateway
     this.writer = new TurnWriter(turn)
     // The first subprotocol offered is the application's business; ours are told apart before.
-    this.plainServer = createServer(limits.messageBytes, (offered) => offered.values().next().value ?? false)
+    this.plainServer = createServer(limits.messageBytes, (offered, request) => {
+      const chosen = this.answers.get(request)?.subprotocol ?? offered.values().next().value
+      return chosen || false
+    })
     const frameBytes = Math.max(limits.messageBytes + 1, helloBytes)
     this.resumableServer = createServer(frameBytes, () => clientSubprotocol)
     for (const server of [this.plainServer, this.resumableServer]) {
       server.on('headers', (lines, request) => {
-        for (const [name, value] of this.answers.get(request) ?? []) lines.push(`${name}: ${value}`)
+        for (const [name, value] of this.answers.get(request)?.headers ?? []) lines.push(`${name}: ${value}`)
       })
     }
     this.sweeper = setInterval(() => this.sweep(), sweepMs)
@@ -83,8 +93,30 @@ export class WebSocketEdge {
     const { gateway, pool, persistence } = this.options
     if (persistence === null) return null
     const node = gateway.choose(pool, persistence.wish(request))
-    if (node !== null) this.answers.set(request, persistence.headers(request, node.id))
+    if (node !== null) this.answers.set(request, { headers: persistence.headers(request, node.id) })
     return node
+  }
+
+  /**
+   * Answers a handshake that was checked with `checkHandshake`; `connected` gives the connection its session. Returns false when the
+   * client has gone.
+   */
+  accept(
+    request: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    answer: Answer,
+    connected: (connection: PlainConnection, subprotocol: string) => void,
+  ): boolean {
+    let accepted = false
+    this.answers.set(request, answer)
+    this.plainServer.handleUpgrade(request, socket, head, (ws) => {
+      accepted = true
+      const connection = new PlainConnection(ws as ClientSocket, socket, this.writer, this.tick)
+      this.connected(connection)
+      connected(connection, ws.protocol)
+    })
+    return accepted
   }
 
   close(): void {
@@ -181,6 +213,17 @@ function requestOf({ session, token, out, channels }: ClientResume): ResumeReque
   return { session, token, out, since }
 }
 
+/** What `ws` checks as well, but only once the answer is due. Throws BAD_REQUEST, METHOD_NOT_ALLOWED. */
+export function checkHandshake(request: IncomingMessage): void {
+  checkNoBody(request)
+  checkVersion(request)
+  if (request.method !== 'GET') throw new EvenkeelError('METHOD_NOT_ALLOWED', 'use GET')
+  if (request.headers.upgrade?.toLowerCase() !== 'websocket')
+    throw new EvenkeelError('BAD_REQUEST', 'Upgrade must be websocket')
+  if (!/^[+/0-9A-Za-z]{22}==$/.test(request.headers['sec-websocket-key'] ?? ''))
+    throw new EvenkeelError('BAD_REQUEST', 'Sec-WebSocket-Key must be 16 bytes in base64')
+}
+
 /** `ws` would take the drafts of version 8 as well. */
 function checkVersion(request: IncomingMessage): void {
   if (request.headers['sec-websocket-version'] !== '13') {
@@ -202,7 +245,7 @@ function speaksOurs(request: IncomingMessage): boolean {
 
 function createServer(
   maxPayload: number,
-  handleProtocols: (offered: Set<string>) => string | false,
+  handleProtocols: (offered: Set<string>, request: IncomingMessage) => string | false,
 ): WebSocketServer {
   return new WebSocketServer({
     noServer: true,

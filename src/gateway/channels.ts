@@ -5,7 +5,7 @@ import type { Position } from '../protocol/position.ts'
 import { ChannelHistory, type ChannelHistoryOptions } from './channel-history.ts'
 import { type SharedMessage, SharedMessages } from './client-connection.ts'
 import { HistoryReads } from './history-reads.ts'
-import type { NodeEntry } from './node-entry.ts'
+import type { LinkedNode } from './linked-node.ts'
 import type { Session } from './session.ts'
 import type { Turn } from './turn.ts'
 
@@ -13,7 +13,7 @@ import type { Turn } from './turn.ts'
 export class Channel {
   readonly name: string
   readonly members = new Set<Session>()
-  readonly nodes = new Set<NodeEntry>()
+  readonly nodes = new Set<LinkedNode>()
   /** null: what is published is not kept. */
   readonly history: ChannelHistory | null
   private pending: SharedMessage[] = []
@@ -179,7 +179,7 @@ export class Channels {
     void this.options.cluster.bus.unsubscribe(channel.name)
   }
 
-  nodeLost(node: NodeEntry): void {
+  nodeLost(node: LinkedNode): void {
     for (const channel of this.channels.values()) {
       if (channel.nodes.delete(node)) this.closeIfEmpty(channel)
     }

@@ -1,4 +1,3 @@
-import { RecordType } from '../protocol/link-records.ts'
 import type { MoveResult, MoveSource } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { OperationRecord } from './operations.ts'
@@ -11,7 +10,7 @@ export interface DrainContext {
   now(): number
   /** A node that can take a session now, or null. The node that is drained is none. */
   pick(pool: string): NodeEntry | null
-  /** Takes the session away from its node without asking it, and opens it elsewhere at its last commit. */
+  /** Takes the session away from its node without asking it, and opens it elsewhere at its last commit; closes one that cannot move. */
   force(session: Session): void
   ended(drain: Drain): void
 }
@@ -66,8 +65,8 @@ export class Drain implements MoveSource {
       return null
     for (const session of this.node.assigned) {
       // A session that is closing leaves by itself.
-      if (session.move !== null || session.closing !== null || (this.retryAt.get(session) ?? 0) > now)
-        continue
+      if (session.move !== null || session.closing !== null || !session.movable) continue
+      if ((this.retryAt.get(session) ?? 0) > now) continue
       const target = this.context.pick(this.node.pool)
       if (target === null) return null
       this.started++
@@ -87,15 +86,16 @@ export class Drain implements MoveSource {
   check(): void {
     // Taking a session away ends its move, and the end of a move calls this.
     if (!this.operation.running || this.forcing) return
-    if (this.node.assigned.size > 0 && this.context.now() >= this.deadlineAt) {
+    if (this.context.now() >= this.deadlineAt) {
       this.forcing = true
       for (const session of [...this.node.assigned]) this.context.force(session)
+      this.node.cutOff()
       this.forcing = false
     }
     if (this.node.assigned.size > 0 || this.node.pending > 0) return
     if (this.node.state === 'draining') {
       this.node.state = 'drained'
-      if (!this.node.link.closed) this.node.link.put(RecordType.drained, 0, 0, 0)
+      this.node.drainEnded()
     }
     // Other gateways empty the node too; the operator who asked here hears when all have.
     this.operation.movedElsewhere = this.elsewhereAtStart - this.node.elsewhere

@@ -22,6 +22,7 @@ import { Channels } from './channels.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Drain, type DrainContext } from './drainer.ts'
 import { linkHandlers, zombieHandlers } from './link-records.ts'
+import type { LinkedNode } from './linked-node.ts'
 import { Migrator, type MoveResult } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import { NodeTable } from './node-table.ts'
@@ -34,6 +35,8 @@ import { Resumes } from './resumes.ts'
 import { Rooms } from './rooms.ts'
 import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
 import { Turn } from './turn.ts'
+import { UpstreamEntry } from './upstream-entry.ts'
+import { Upstreams, type UpstreamsOptions } from './upstreams.ts'
 
 export interface GatewayOptions {
   id: string
@@ -48,6 +51,8 @@ export interface GatewayOptions {
   slowConsumer?: SlowConsumerPolicy
   /** Which channels have a history, by the first rule that matches; the same at all gateways. Default: none. */
   history?: readonly HistoryRule[]
+  /** Default: none. */
+  upstreams?: UpstreamsOptions | null
   /** Monotonic milliseconds. Default: `performance.now`. */
   now?: () => number
   random?: () => number
@@ -97,6 +102,8 @@ export class Gateway {
   readonly resumes: Resumes
   /** Sessions that were here and are at other gateways now, as far as is remembered; the oldest first. */
   private readonly goneIds = new Set<string>()
+  /** null: all nodes are linked. */
+  readonly upstreams: Upstreams | null
   stopping = false
   readonly now: () => number
   readonly startedAtMs: number
@@ -118,6 +125,7 @@ export class Gateway {
     this.now = options.now ?? (() => performance.now())
     this.startedAtMs = this.now()
     this.resumes = new Resumes(this)
+    this.upstreams = options.upstreams ? new Upstreams(this, options.upstreams) : null
     this.pickContext = { random: options.random ?? Math.random }
     this.slowConsumer = options.slowConsumer ?? 'close'
     this.cluster = options.cluster
@@ -155,6 +163,7 @@ export class Gateway {
     this.timers.push(setInterval(() => this.nodes.tick(this.now()), this.nodes.tickMs))
     this.timers.push(setInterval(() => this.maintain(), maintenanceMs))
     this.rebalancer.start()
+    this.upstreams?.start()
     // The registry keeps a view only while somebody watches.
     this.cluster.registry.watch(() => {})
   }
@@ -187,6 +196,7 @@ export class Gateway {
     this.rebalancer.stop()
     this.migrator.stop()
     this.resumes.stop()
+    this.upstreams?.stop()
     for (const session of [...this.sessions.values()]) session.gatewayStops()
     for (const wake of this.nodeWaiters) wake()
   }
@@ -199,11 +209,11 @@ export class Gateway {
     return !this.stopping && this.nodes.inPool(pool).some(isEligible)
   }
 
-  /** The node that a client is to get, to be passed to `openSession`; null when none can take its session. */
-  choose(pool: string, wish: Wish | null): NodeEntry | null {
-    const kept =
-      wish === null ? null : persistentNode(this.nodes.inPool(pool), wish, this.options.maxOverShare ?? 0.25)
-    return (kept as NodeEntry | null) ?? this.pick(pool)
+  /** The node that a client is to get, none of `except`; null when none can take its session. */
+  choose(pool: string, wish: Wish | null, except: ReadonlySet<NodeEntry> | null = null): NodeEntry | null {
+    const nodes = without(this.nodes.inPool(pool), except)
+    const kept = wish === null ? null : persistentNode(nodes, wish, this.options.maxOverShare ?? 0.25)
+    return (kept as NodeEntry | null) ?? this.pick(pool, except)
   }
 
   /** Waits up to `limits.waitForNodeMs` for a node. Throws DRAINING, NO_NODE. */
@@ -273,6 +283,12 @@ export class Gateway {
 
   /** Throws CONFLICT when the id is live. */
   nodeJoined(hello: Hello, link: Link): { handlers: LinkHandlers; joined(): void } {
+    if (this.upstreams?.has(hello.pool)) {
+      throw new EvenkeelError(
+        'CONFLICT',
+        `pool ${hello.pool} is one of upstreams; give nodes that are linked another pool`,
+      )
+    }
     const node = this.nodes.join(hello, link)
     return {
       handlers: linkHandlers(this, node),
@@ -322,7 +338,7 @@ export class Gateway {
 
   /** The node refused a session that was opened on it. */
   refused(session: Session, node: NodeEntry): void {
-    node.refusing = true
+    node.refuse()
     const { move } = session
     session.refused()
     move?.step('source-refused')
@@ -330,7 +346,7 @@ export class Gateway {
   }
 
   /** What a node is set to is kept at the node, so that all its gateways agree. */
-  reported(node: NodeEntry, report: Report): void {
+  reported(node: LinkedNode, report: Report): void {
     const refused = node.refusing
     node.refusing = false
     if (report.steered >= node.steered) {
@@ -433,7 +449,7 @@ export class Gateway {
 
   /** Each node that wants to hears which others of its pool can be told something by way of this gateway. */
   private tellPeers(pool: string): void {
-    const nodes = this.nodes.inPool(pool).filter(({ hello }) => hello.peers === true)
+    const nodes = this.nodes.linkedIn(pool).filter(({ hello }) => hello.peers === true)
     const peers = { nodes: nodes.map(({ id, hello }) => ({ id, instance: hello.instance })) }
     for (const { link } of nodes) link.putJson(RecordType.peers, 0, 0, peers)
   }
@@ -451,9 +467,57 @@ export class Gateway {
       this.drainOrdered(node, { deadlineMs: null, ratePerSecond: null })
   }
 
+  // For upstreams.
+
+  /** It takes sessions from now on. */
+  upstreamUp(entry: UpstreamEntry): void {
+    if (entry.health !== 'down') return
+    this.nodes.recover(entry, this.drains.has(entry) ? 'draining' : 'active')
+    this.publish({ type: 'node-up', node: entry.id, pool: entry.pool })
+    this.upstreamSet(entry)
+    this.nodesChanged()
+  }
+
+  /** Weight and drain are as the directory says. */
+  upstreamSet(entry: UpstreamEntry): void {
+    const { weight, drain } = entry.upstream
+    if (weight !== entry.weight) this.weightChanged(entry, weight)
+    if (drain !== null) {
+      if (entry.state === 'active' || entry.state === 'down') this.drainOrdered(entry, drain)
+    } else if (!entry.leaving && entry.state !== 'down') {
+      this.activated(entry)
+      if (entry.health === 'down') entry.state = 'down'
+    }
+  }
+
+  /** It is on no list any more: as if an operator had ordered its drain. */
+  upstreamLeaves(entry: UpstreamEntry): void {
+    this.drainOrdered(entry, { deadlineMs: null, ratePerSecond: null })
+    this.drains.get(entry)?.check()
+  }
+
+  private upstreamGone(entry: UpstreamEntry): void {
+    entry.stop()
+    this.nodes.remove(entry)
+  }
+
+  /** Sessions that can go on elsewhere do; the others end with their connections, which may still be good. */
+  private upstreamDown(entry: UpstreamEntry): void {
+    for (const move of [...entry.incoming]) move.step('target-lost')
+    for (const session of [...entry.assigned]) {
+      if (!session.movable || session.closing !== null || this.pick(session.pool) === null) continue
+      if (session.move !== null) session.move.step('source-lost')
+      else {
+        session.unassign(false)
+        this.assign(session)
+      }
+    }
+    this.rebalancer.soon()
+  }
+
   /** Gives the session to a node at its last commit, or lets it wait for one. `chosen` gets it, if it still can. */
   assign(session: Session, chosen: NodeEntry | null = null): void {
-    const node = chosen !== null && isEligible(chosen) ? chosen : this.pick(session.pool)
+    const node = chosen !== null && isEligible(chosen) ? chosen : this.pick(session.pool, session.avoids)
     if (node !== null) {
       this.waiting.delete(session)
       session.open(node)
@@ -463,18 +527,23 @@ export class Gateway {
     this.waiting.add(session)
   }
 
-  private pick(pool: string): NodeEntry | null {
+  private pick(pool: string, except: ReadonlySet<NodeEntry> | null = null): NodeEntry | null {
     let policy = this.policyByPool.get(pool)
     if (policy === undefined) {
       policy = policies[this.options.policy]()
       this.policyByPool.set(pool, policy)
     }
-    return policy.pick(this.nodes.inPool(pool), this.pickContext) as NodeEntry | null
+    return policy.pick(without(this.nodes.inPool(pool), except), this.pickContext) as NodeEntry | null
   }
 
   private nodeDown(node: NodeEntry, reason: string): void {
-    if (!node.link.closed) node.link.handlers = zombieHandlers(this, node)
     this.publish({ type: 'node-down', node: node.id, reason, sessions: node.assigned.size })
+    if (node instanceof UpstreamEntry) this.upstreamDown(node)
+    else this.linkLost(node as LinkedNode)
+  }
+
+  private linkLost(node: LinkedNode): void {
+    if (!node.link.closed) node.link.handlers = zombieHandlers(this, node)
     this.channels.nodeLost(node)
     this.tellPeers(node.pool)
     this.drains.get(node)?.finish(node.assigned.size === 0 ? 'done' : 'failed')
@@ -491,7 +560,8 @@ export class Gateway {
     this.rebalancer.soon()
   }
 
-  private nodesChanged(): void {
+  /** Somebody who waits for a node may get one now. */
+  nodesChanged(): void {
     for (const session of this.waiting) this.assign(session)
     for (const wake of this.nodeWaiters) wake()
     this.migrator.pump()
@@ -504,7 +574,7 @@ export class Gateway {
   }
 
   private moveEnded({ session, from, to, reason, outcome, moved, pauseMs, held }: MoveResult): void {
-    if (outcome === 'refused') to.refusing = true
+    if (outcome === 'refused') to.refuse()
     this.publish({
       type: 'migration',
       session: session.id,
@@ -526,7 +596,10 @@ export class Gateway {
   private maintain(): void {
     const now = this.now()
     for (const session of this.waiting) {
-      if (now - session.waitingSince! < this.limits.holdMs) continue
+      if (now - session.waitingSince! < this.limits.holdMs) {
+        if (session.retry()) this.assign(session)
+        continue
+      }
       this.publish({
         type: 'session-lost',
         session: session.id,
@@ -547,6 +620,10 @@ export class Gateway {
     now: () => this.now(),
     pick: (pool) => this.pick(pool),
     force: (session) => {
+      if (!session.movable) {
+        session.closeAtDeadline()
+        return
+      }
       session.withdraw()
       this.assign(session)
     },
@@ -554,9 +631,14 @@ export class Gateway {
       this.drains.delete(drain.node)
       if (drain.node.state === 'drained')
         this.publish({ type: 'node-state', node: drain.node.id, state: 'drained' })
+      if (drain.node instanceof UpstreamEntry && drain.node.leaving) this.upstreamGone(drain.node)
       this.rebalancer.soon()
     },
   }
+}
+
+function without(nodes: readonly NodeEntry[], except: ReadonlySet<NodeEntry> | null): readonly NodeEntry[] {
+  return except === null || except.size === 0 ? nodes : nodes.filter((node) => !except.has(node))
 }
 
 /** A sequence in 0..1 whose first n values are spread evenly for every n: the bits of the index, mirrored. */

@@ -13,7 +13,7 @@ import {
 } from '../protocol/link-records.ts'
 import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import type { Gateway } from './gateway.ts'
-import type { NodeEntry } from './node-entry.ts'
+import { type LinkedNode, linkOf } from './linked-node.ts'
 import { ResumableSession } from './resumable-session.ts'
 import { cast, changeRooms, tell } from './room-records.ts'
 import type { Session } from './session.ts'
@@ -30,7 +30,7 @@ const crossing: ReadonlySet<number> = new Set([
 const lateFramesMs = 250
 
 /** What the gateway does with each record of a node (PROTOCOL.md §1.3, §1.4). */
-export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
+export function linkHandlers(gateway: Gateway, node: LinkedNode): LinkHandlers {
   return {
     record(type, flags, number, term, batch, start, end) {
       if (number === 0) {
@@ -61,7 +61,7 @@ export function linkHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
 }
 
 /** A node that was declared down speaks again: its sessions are elsewhere, and it has to learn that. */
-export function zombieHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers {
+export function zombieHandlers(gateway: Gateway, node: LinkedNode): LinkHandlers {
   let told = false
   return {
     record(_type, _flags, number) {
@@ -80,14 +80,14 @@ export function zombieHandlers(gateway: Gateway, node: NodeEntry): LinkHandlers 
   }
 }
 
-function report(gateway: Gateway, node: NodeEntry, body: Buffer): void {
+function report(gateway: Gateway, node: LinkedNode, body: Buffer): void {
   const said = parseReport(body)
   node.reported(said, gateway.id)
   gateway.reported(node, said)
 }
 
 /** PUBLISH, SUBSCRIBE, UNSUBSCRIBE. */
-function channelRecord(gateway: Gateway, node: NodeEntry, type: number, flags: number, body: Buffer): void {
+function channelRecord(gateway: Gateway, node: LinkedNode, type: number, flags: number, body: Buffer): void {
   if (type === RecordType.publish) {
     const nameEnd = 2 + body.readUInt16LE(0)
     if (nameEnd > body.length)
@@ -130,7 +130,7 @@ function checkSize({ limits }: Gateway, type: number, payloadBytes: number): voi
 /** A record of the session's present assignment. */
 function current(
   gateway: Gateway,
-  node: NodeEntry,
+  node: LinkedNode,
   session: Session,
   type: number,
   flags: number,
@@ -190,10 +190,10 @@ function current(
 
 function join(session: Session, name: string): void {
   if (!session.join(channelName(name)))
-    session.node!.link.putName(RecordType.denied, session.number, session.term, name)
+    linkOf(session.node!).putName(RecordType.denied, session.number, session.term, name)
 }
 
-function refused(gateway: Gateway, node: NodeEntry, session: Session, body: Buffer): void {
+function refused(gateway: Gateway, node: LinkedNode, session: Session, body: Buffer): void {
   const { code, attempt } = parseRefusal(body)
   if (code !== 'VETO') gateway.refused(session, node)
   else if (session.move?.attempt === attempt) session.move?.step('source-vetoed')
@@ -206,7 +206,7 @@ function isVeto(body: Buffer): boolean {
 /** A record of another assignment: the target of a move answers, an old handler speaks late, or it is stale. */
 function other(
   gateway: Gateway,
-  node: NodeEntry,
+  node: LinkedNode,
   session: Session,
   type: number,
   flags: number,

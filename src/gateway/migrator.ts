@@ -4,7 +4,6 @@ import {
   type HandoverPhase,
   handoverStep,
 } from '../core/session/handover.ts'
-import { RecordType } from '../protocol/link-records.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { MigrationOutcome, MigrationReason } from './operator.ts'
 import type { Session } from './session.ts'
@@ -240,7 +239,7 @@ export class Move {
         session.releaseFormer(from, sourceTerm)
         break
       case 'release-target':
-        to.link.put(RecordType.release, 0, session.number, this.attempt)
+        session.releaseTarget(to, this.attempt)
         break
       case 'activate':
         session.activate(to, this.attempt, true)

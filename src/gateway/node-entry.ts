@@ -1,17 +1,27 @@
 import type { Candidate } from '../core/balance/candidate.ts'
 import type { LinkHealth } from '../core/health/heartbeat.ts'
-import type { Link } from '../link/link.ts'
-import { type Hello, RecordType, type Report, type Steer } from '../protocol/link-records.ts'
+import type { Steer } from '../protocol/link-records.ts'
 import type { Move } from './migrator.ts'
 import type { NodeState } from './operator.ts'
 import type { Session } from './session.ts'
 
-/** A node as this gateway knows it. It is its own `Candidate`, so that policies need no copy. */
-export class NodeEntry implements Candidate {
+/** What operators see of where a node runs. */
+export interface NodeDescription {
+  readonly host: string
+  /** null: an upstream, which tells nothing of itself. */
+  readonly pid: number | null
+  readonly version: string | null
+  /** null: a node that is linked. */
+  readonly url: string | null
+  readonly linkRttMs: number | null
+}
+
+/**
+ * A node as this gateway knows it, linked or known by its URL only. It is its own `Candidate`, so that policies need no copy.
+ */
+export abstract class NodeEntry implements Candidate {
   readonly id: string
   readonly pool: string
-  readonly hello: Hello
-  readonly link: Link
   readonly assigned = new Set<Session>()
   readonly connectedAt = Date.now()
   weight: number
@@ -21,9 +31,7 @@ export class NodeEntry implements Candidate {
   readonly incoming = new Set<Move>()
   /** Moves that take sessions away. */
   outgoing = 0
-  /** STEER records sent: reports that were made before the last of them say nothing of weight and drain. */
-  steered = 0
-  /** The node refused a session; it gets none until it reports again. */
+  /** The node refused a session; it gets none for now. */
   refusing = false
   /** Sessions that other gateways have given the node, by gateway. */
   others: ReadonlyMap<string, number> = new Map()
@@ -35,13 +43,36 @@ export class NodeEntry implements Candidate {
   downAt: number | null = null
   private messagesBefore = 0
 
-  constructor(hello: Hello, link: Link, weight: number) {
-    this.id = hello.id
-    this.pool = hello.pool
-    this.hello = hello
-    this.link = link
+  constructor(id: string, pool: string, weight: number) {
+    this.id = id
+    this.pool = pool
     this.weight = weight
   }
+
+  abstract get maxSessions(): number | null
+
+  /** Balance is no reason to move its sessions. */
+  abstract get keepsSessions(): boolean
+
+  /** As the planner sees it. */
+  get planned(): Candidate {
+    return this
+  }
+
+  abstract get description(): NodeDescription
+
+  /** Sees to it that all gateways do what an operator wants of the node. */
+  abstract steer(steer: Steer): void
+
+  /** Its drain is done: nothing of this gateway is left there. */
+  abstract drainEnded(): void
+
+  refuse(): void {
+    this.refusing = true
+  }
+
+  /** The deadline of its drain has passed: ends what is no session. */
+  cutOff(): void {}
 
   /** Sessions at the node, over all gateways. */
   get total(): number {
@@ -57,36 +88,12 @@ export class NodeEntry implements Candidate {
     return this.incoming.size
   }
 
-  get maxSessions(): number | null {
-    return this.hello.maxSessions
-  }
-
-  get keepsSessions(): boolean {
-    return this.hello.migrate === 'drain'
-  }
-
   get healthy(): boolean {
     return this.health === 'healthy' && !this.refusing
   }
 
   get active(): boolean {
     return this.state === 'active'
-  }
-
-  /** Tells the node what an operator wants; it reports that to all its gateways. */
-  steer(steer: Steer): void {
-    this.steered++
-    this.link.putJson(RecordType.steer, 0, 0, steer)
-  }
-
-  /** What the node says of all its gateways; about this one the gateway itself knows better. */
-  reported({ gateways }: Report, ownId: string): void {
-    const others = new Map(Object.entries(gateways))
-    others.delete(ownId)
-    this.others = others
-    this.elsewhere = 0
-    for (const count of others.values()) this.elsewhere += count
-    this.reportedSessions = this.elsewhere + (gateways[ownId] ?? 0)
   }
 
   /** To be called once a second. */

@@ -4,7 +4,9 @@ import { LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { Hello } from '../protocol/link-records.ts'
-import { NodeEntry } from './node-entry.ts'
+import { LinkedNode } from './linked-node.ts'
+import type { NodeEntry } from './node-entry.ts'
+import type { UpstreamEntry } from './upstream-entry.ts'
 
 export interface NodeTableHandlers {
   suspect(node: NodeEntry): void
@@ -13,7 +15,7 @@ export interface NodeTableHandlers {
   down(node: NodeEntry, reason: string): void
 }
 
-/** The nodes that are linked to this gateway, and those that were until lately. */
+/** The nodes that are linked to this gateway, those that were until lately, and upstreams. */
 export class NodeTable {
   private readonly nodes = new Map<string, NodeEntry>()
   private readonly pools = new Map<string, NodeEntry[]>()
@@ -40,9 +42,14 @@ export class NodeTable {
     return this.nodes.get(id)
   }
 
-  /** Nodes of the pool whose link is up, in a stable order. */
+  /** Nodes of the pool that are up, in a stable order. */
   inPool(pool: string): readonly NodeEntry[] {
     return this.pools.get(pool) ?? []
+  }
+
+  /** Those of them that have a link. */
+  linkedIn(pool: string): readonly LinkedNode[] {
+    return this.inPool(pool).filter((node) => node instanceof LinkedNode)
   }
 
   poolNames(): string[] {
@@ -50,8 +57,10 @@ export class NodeTable {
   }
 
   /** Throws CONFLICT when the id is live from another process. */
-  join(hello: Hello, link: Link): NodeEntry {
+  join(hello: Hello, link: Link): LinkedNode {
     const known = this.nodes.get(hello.id)
+    if (known !== undefined && !(known instanceof LinkedNode))
+      throw new EvenkeelError('CONFLICT', `id ${hello.id} is that of an upstream; give the node another one`)
     if (known !== undefined && known.health !== 'down') {
       if (known.hello.instance !== hello.instance) {
         throw new EvenkeelError(
@@ -63,10 +72,23 @@ export class NodeTable {
     }
     const weight = known !== undefined && known.weight !== known.hello.weight ? known.weight : hello.weight
     if (known !== undefined) known.link.terminate()
-    const node = new NodeEntry(hello, link, weight)
+    const node = new LinkedNode(hello, link, weight)
     this.nodes.set(node.id, node)
     this.indexPools()
     return node
+  }
+
+  add(upstream: UpstreamEntry): void {
+    this.nodes.set(upstream.id, upstream)
+    this.indexPools()
+  }
+
+  /** The upstream takes sessions again. */
+  recover(upstream: UpstreamEntry, state: 'active' | 'draining'): void {
+    upstream.health = 'healthy'
+    upstream.state = state
+    upstream.downAt = null
+    this.indexPools()
   }
 
   /** The node's sessions are to be re-assigned; its entry stays for operators to see. */
@@ -90,6 +112,7 @@ export class NodeTable {
     const ping = nowMs - this.pingedAt >= this.limits.heartbeatMs
     if (ping) this.pingedAt = nowMs
     for (const node of this.nodes.values()) {
+      if (!(node instanceof LinkedNode)) continue
       if (node.health === 'down') {
         this.forgetLater(node)
         continue
@@ -101,7 +124,7 @@ export class NodeTable {
     }
   }
 
-  private judge(node: NodeEntry, nowMs: number): void {
+  private judge(node: LinkedNode, nowMs: number): void {
     const health = judgeSilence(nowMs - node.link.lastHeardAt, this.limits)
     if (health === node.health) return
     if (health === 'down') {
@@ -113,7 +136,7 @@ export class NodeTable {
     else this.handlers.healthy(node)
   }
 
-  private forgetLater(node: NodeEntry): void {
+  private forgetLater(node: LinkedNode): void {
     if (Date.now() - node.downAt! < this.limits.downNodeMs) return
     node.link.close(LinkCloseCode.declaredDown, 'declared down')
     node.link.terminate()

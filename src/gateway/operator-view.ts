@@ -148,6 +148,7 @@ export class OperatorView implements Operator {
     if (session.node === null)
       throw new EvenkeelError('CONFLICT', `session ${id} waits for a node; it cannot be moved now`)
     if (session.closing !== null) throw new EvenkeelError('CONFLICT', `session ${id} is closing`)
+    if (!session.movable) throw new EvenkeelError('CONFLICT', `session ${id} cannot be moved while it lives`)
     if (session.node === target) throw new EvenkeelError('CONFLICT', `session ${id} is at node ${to} already`)
     if (target.pool !== session.pool) {
       throw new EvenkeelError(
@@ -235,11 +236,8 @@ export class OperatorView implements Operator {
       share: sessions === 0 ? 0 : node.total / sessions,
       fairShare: node.active && weight > 0 ? node.weight / weight : 0,
       messagesPerSecond: Math.round(node.messagesPerSecond * 10) / 10,
-      linkRttMs: node.link.rttMs,
-      host: node.hello.host,
-      pid: node.hello.pid,
       connectedAt: node.connectedAt,
-      version: node.hello.version,
+      ...node.description,
     }
   }
 }

@@ -99,9 +99,13 @@ export interface NodeView {
   messagesPerSecond: number
   linkRttMs: number | null
   host: string
-  pid: number
+  /** null: an upstream. */
+  pid: number | null
   connectedAt: number
-  version: string
+  /** null: an upstream. */
+  version: string | null
+  /** Of an upstream; null: a node that is linked. */
+  url: string | null
 }
 
 export interface SessionView {
@@ -227,6 +231,7 @@ export type OperatorEvent = { at: number } & (
   | { type: 'operation'; operation: Operation }
   | { type: 'publish-failed'; node: string; channel: string; reason: string }
   | { type: 'session-lost'; session: string; reason: string }
+  | { type: 'upstream-ignored'; upstream: string; reason: string }
 )
 
 type WithoutTime<Event> = Event extends { at: number } ? Omit<Event, 'at'> : never

@@ -83,7 +83,7 @@ function movable(node: NodeEntry): Session | null {
   let second: Session | null = null
   let seen = 0
   for (const session of node.assigned) {
-    if (session.move !== null || session.closing !== null) continue
+    if (session.move !== null || session.closing !== null || !session.movable) continue
     if (session.inbox.length === 0) return session
     second ??= session
     if (++seen === looked) break

@@ -101,7 +101,8 @@ export class Rebalancer {
   rebalance(pool: string, dryRun: boolean): { plan: RebalancePlan; operation: OperationRecord | null } {
     const { tolerance, maxMovesPerRound } = this.options
     const limits = maxMovesPerRound === null ? { tolerance } : { tolerance, maxMoves: maxMovesPerRound }
-    const plan = planRebalance(this.context.nodes.inPool(pool), limits)
+    const nodes = this.context.nodes.inPool(pool).map(({ planned }) => planned)
+    const plan = planRebalance(nodes, limits)
     if (dryRun || plan.moves.length === 0) return { plan, operation: null }
     const operation = this.context.operations.start('rebalance', pool, plan.total)
     const { moves, imbalanceBefore, imbalanceAfter } = plan

@@ -3,6 +3,7 @@ import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { type Keep, RecordFlag, RecordType } from '../protocol/link-records.ts'
 import type { ClientConnection } from './client-connection.ts'
+import { linkOf } from './linked-node.ts'
 import type { NodeEntry } from './node-entry.ts'
 import {
   type Greeting,
@@ -155,7 +156,7 @@ export class ResumableSession extends Session {
     if (out <= resumable.acked) return
     resumable.acked = out
     resumable.kept.prune(out)
-    this.node?.link.putU32(RecordType.acked, 0, this.number, this.term, out)
+    if (this.node !== null) linkOf(this.node).putU32(RecordType.acked, 0, this.number, this.term, out)
   }
 
   /** The client has shown that it got its welcome: the token before is worth nothing from now on. */
@@ -267,7 +268,7 @@ export class ResumableSession extends Session {
     const { kept, acked } = this.resumable
     for (const { seq, data } of kept.behind(acked)) {
       const flags = data.text ? RecordFlag.text : 0
-      this.node!.link.putPayload(RecordType.tail, flags, this.number, this.term, seq, data.payload)
+      linkOf(this.node!).putPayload(RecordType.tail, flags, this.number, this.term, seq, data.payload)
     }
     for (const [key, seq] of this.resumable.keyed?.entries() ?? []) this.putKey(this.node!, key, seq)
   }
@@ -337,7 +338,7 @@ export class ResumableSession extends Session {
   }
 
   private putKey(node: NodeEntry, key: string, seq: number): void {
-    node.link.putText(RecordType.key, 0, this.number, this.term, seq, key)
+    linkOf(node).putText(RecordType.key, 0, this.number, this.term, seq, key)
   }
 
   private keep(channels: string[] | null): void {
@@ -350,7 +351,12 @@ export class ResumableSession extends Session {
 
   private putKeep(node: NodeEntry, term: number, channels: string[] | null): void {
     const { version, tokens, acked: out } = this.resumable
-    node.link.putJson(RecordType.keep, this.number, term, { version, tokens, out, channels } satisfies Keep)
+    linkOf(node).putJson(RecordType.keep, this.number, term, {
+      version,
+      tokens,
+      out,
+      channels,
+    } satisfies Keep)
   }
 
   /** The client is not there; it has some time to come back. */

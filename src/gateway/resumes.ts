@@ -13,6 +13,7 @@ import {
   type SessionMeta,
 } from '../protocol/link-records.ts'
 import type { Gateway } from './gateway.ts'
+import type { LinkedNode } from './linked-node.ts'
 import type { NodeEntry } from './node-entry.ts'
 import { hashToken, newToken, Resumable, type ResumableConnection, type ResumeRequest } from './resumable.ts'
 import { ResumableSession } from './resumable-session.ts'
@@ -39,13 +40,13 @@ interface Wanted extends Arrival {
 interface RunningSearch {
   readonly wanted: Wanted
   readonly seek: Seek
-  readonly search: Search<NodeEntry>
+  readonly search: Search<LinkedNode>
 }
 
 /** A node has been told that the session is ours; it has not answered yet. */
 interface Taking {
   readonly wanted: Wanted
-  readonly node: NodeEntry
+  readonly node: LinkedNode
   readonly term: number
   /** The outputs that it gets begin behind this one. */
   readonly from: number
@@ -106,14 +107,14 @@ export class Resumes {
     return this.takings.has(number)
   }
 
-  found(node: NodeEntry, { seek, ...answer }: Found): void {
+  found(node: LinkedNode, { seek, ...answer }: Found): void {
     const running = this.searches.get(seek)
     if (running === undefined) return
     running.search.answer(node, answer)
     this.conclude(running)
   }
 
-  nodeJoined(node: NodeEntry): void {
+  nodeJoined(node: LinkedNode): void {
     for (const { wanted, search, seek } of this.searches.values()) {
       if (wanted.pool !== node.pool) continue
       search.ask(node)
@@ -121,7 +122,7 @@ export class Resumes {
     }
   }
 
-  nodeLost(node: NodeEntry): void {
+  nodeLost(node: LinkedNode): void {
     for (const running of [...this.searches.values()]) {
       running.search.lost(node)
       this.conclude(running)
@@ -131,7 +132,7 @@ export class Resumes {
 
   /** A record of a session that is about to come. Returns false when there is none. */
   record(
-    node: NodeEntry,
+    node: LinkedNode,
     type: number,
     flags: number,
     number: number,
@@ -193,10 +194,10 @@ export class Resumes {
       token: wanted.tokenHash,
       next: hashToken(wanted.token, wanted.connection.transport),
     }
-    const search = new Search<NodeEntry>(gateway.now(), { answersMs: seekMs, unlinkedMs: seekUnlinkedMs })
+    const search = new Search<LinkedNode>(gateway.now(), { answersMs: seekMs, unlinkedMs: seekUnlinkedMs })
     const running = { wanted, seek, search }
     this.searches.set(seek.seek, running)
-    for (const node of gateway.nodes.inPool(wanted.pool)) {
+    for (const node of gateway.nodes.linkedIn(wanted.pool)) {
       search.ask(node)
       node.link.putJson(RecordType.seek, 0, 0, seek)
     }
@@ -217,7 +218,7 @@ export class Resumes {
     this.take(wanted, result.found, result.term, wanted.request.out)
   }
 
-  private take(wanted: Wanted, node: NodeEntry, term: number, from: number): void {
+  private take(wanted: Wanted, node: LinkedNode, term: number, from: number): void {
     const { gateway } = this
     const number = gateway.nextNumber()
     this.takings.set(number, { wanted, node, term, from, startedAt: gateway.now() })
@@ -284,7 +285,7 @@ export class Resumes {
     else this.open(wanted, 'unknown')
   }
 
-  private drop(node: NodeEntry, session: string, term: number): void {
+  private drop(node: LinkedNode, session: string, term: number): void {
     node.link.putJson(RecordType.drop, 0, 0, { session, term })
   }
 

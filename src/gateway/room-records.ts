@@ -2,7 +2,7 @@ import { EvenkeelError } from '../protocol/errors.ts'
 import { channelNameBytes, RecordFlag, RecordType, readU32 } from '../protocol/link-records.ts'
 import { SharedMessages } from './client-connection.ts'
 import type { Gateway } from './gateway.ts'
-import type { NodeEntry } from './node-entry.ts'
+import { type LinkedNode, linkOf } from './linked-node.ts'
 import type { RoomName } from './rooms.ts'
 import type { Session } from './session.ts'
 
@@ -26,12 +26,12 @@ export function changeRooms({ rooms }: Gateway, session: Session, body: Buffer):
   if (join.length === 0) return
   for (const room of rooms.join(session, scope, join)) {
     const name = Buffer.from(String(room)).subarray(0, channelNameBytes).toString('latin1')
-    session.node!.link.putName(RecordType.denied, session.number, session.term, name.slice(0, 64))
+    linkOf(session.node!).putName(RecordType.denied, session.number, session.term, name.slice(0, 64))
   }
 }
 
 /** A message to the clients of all sessions in an audience, or to their nodes. */
-export function cast(gateway: Gateway, node: NodeEntry, flags: number, body: Buffer): void {
+export function cast(gateway: Gateway, node: LinkedNode, flags: number, body: Buffer): void {
   const number = readU32(body, 0)
   const jsonEnd = 8 + readU32(body, 4)
   if (jsonEnd > body.length) throw invalid('CAST: the audience is longer than the record')
@@ -65,7 +65,7 @@ export function cast(gateway: Gateway, node: NodeEntry, flags: number, body: Buf
   if (number !== 0) node.link.putFields(RecordType.casted, 0, 0, 0, [number, count])
 }
 
-function isNew({ onceCasts }: Gateway, { pool }: NodeEntry, once: unknown): boolean {
+function isNew({ onceCasts }: Gateway, { pool }: LinkedNode, once: unknown): boolean {
   if (once === undefined) return true
   if (typeof once !== 'string' || once === '' || once.length > onceLength)
     throw invalid(`CAST.once must be a string of 1 to ${onceLength} characters`)
@@ -73,11 +73,11 @@ function isNew({ onceCasts }: Gateway, { pool }: NodeEntry, once: unknown): bool
 }
 
 /** Passes something on to one node of the pool, or to all others. */
-export function tell(gateway: Gateway, node: NodeEntry, flags: number, body: Buffer): void {
+export function tell(gateway: Gateway, node: LinkedNode, flags: number, body: Buffer): void {
   const nameEnd = 2 + body.readUInt16LE(0)
   if (nameEnd > body.length) throw invalid('TELL: the name is longer than the record')
   const name = body.toString('utf8', 2, nameEnd)
-  for (const peer of gateway.nodes.inPool(node.pool)) {
+  for (const peer of gateway.nodes.linkedIn(node.pool)) {
     if (peer === node || peer.hello.peers !== true || (name !== '*' && peer.id !== name)) continue
     peer.link.putChannel(RecordType.told, flags & RecordFlag.text, node.id, body.subarray(nameEnd))
   }

@@ -6,6 +6,7 @@ import { RecordFlag, RecordType } from '../protocol/link-records.ts'
 import type { Position } from '../protocol/position.ts'
 import type { Channel, Channels } from './channels.ts'
 import { type ClientConnection, SharedMessages } from './client-connection.ts'
+import { linkOf } from './linked-node.ts'
 import type { Move } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { Counters } from './operator.ts'
@@ -28,6 +29,8 @@ export interface SessionHost {
   nextRetryMs(): number
   /** The session goes on at another gateway. */
   goneElsewhere(id: string): void
+  /** Gives the session to a node, or lets it wait for one. */
+  assign(session: Session): void
   /** The session is over; forget it. */
   ended(session: Session): void
 }
@@ -93,15 +96,15 @@ export class Session {
   /** Nodes that have had the session, as far as is known. */
   private openings = 0
   /** Client messages are kept back: the source is finishing. */
-  private holding = false
+  protected holding = false
   protected paused = false
-  private closeSent = false
+  protected closeSent = false
   /** A hand-over was called off: the node may have sent more than its credit, and rightly so. */
   private wasCalledOff = false
   /** The last state committed, as latin1: strings cost less than buffers and pin nothing. */
   protected state: string | null = null
   protected outputs = 0
-  private creditOwed = 0
+  protected creditOwed = 0
   protected blocked = false
   private held: HeldOutput[] = []
   private heldBytes = 0
@@ -371,6 +374,26 @@ export class Session {
 
   // Assignment.
 
+  /** Whether it can be taken to another node while it lives. */
+  get movable(): boolean {
+    return true
+  }
+
+  /** Nodes that it shall not get now, or null. */
+  get avoids(): ReadonlySet<NodeEntry> | null {
+    return null
+  }
+
+  /** It waits for a node. Returns true when those that it avoided may be tried again. */
+  retry(): boolean {
+    return false
+  }
+
+  /** The drain of its node ends, and it cannot be moved. */
+  closeAtDeadline(): void {
+    this.dismiss(CloseCode.serviceRestart, 'the server is drained')
+  }
+
   nextTerm(): number {
     return ++this.highestTerm
   }
@@ -381,8 +404,7 @@ export class Session {
     this.assign(node, this.nextTerm())
     const flags =
       this.openFlags | (recovered ? RecordFlag.recovered : 0) | (this.state === null ? 0 : RecordFlag.state)
-    const { link } = node
-    link.putFields(
+    linkOf(node).putFields(
       RecordType.open,
       flags,
       this.number,
@@ -395,7 +417,7 @@ export class Session {
   }
 
   prepare(target: NodeEntry, term: number): void {
-    target.link.putFields(
+    linkOf(target).putFields(
       RecordType.prepare,
       this.openFlags | (this.state === null ? 0 : RecordFlag.state),
       this.number,
@@ -408,13 +430,13 @@ export class Session {
   /** Messages are kept back until `activate` or `resume`. */
   quiesce(attempt: number): void {
     this.holding = true
-    this.node!.link.putU32(RecordType.quiesce, 0, this.number, this.term, attempt)
+    linkOf(this.node!).putU32(RecordType.quiesce, 0, this.number, this.term, attempt)
   }
 
   resume(attempt: number): void {
     this.holding = false
     this.wasCalledOff = true
-    this.node!.link.putU32(RecordType.resume, 0, this.number, this.term, attempt)
+    linkOf(this.node!).putU32(RecordType.resume, 0, this.number, this.term, attempt)
     this.pump()
   }
 
@@ -428,7 +450,7 @@ export class Session {
     this.assign(target, term)
     this.formers = formers
     this.migrations++
-    target.link.putFields(
+    linkOf(target).putFields(
       RecordType.activate,
       this.state === null ? 0 : RecordFlag.state,
       this.number,
@@ -450,7 +472,12 @@ export class Session {
 
   /** The node that had the session in this term may forget it: another one has it. */
   releaseFormer(node: NodeEntry, term: number): void {
-    node.link.put(RecordType.release, 0, this.number, term)
+    linkOf(node).put(RecordType.release, 0, this.number, term)
+  }
+
+  /** The target of a move that was called off may forget the session. */
+  releaseTarget(target: NodeEntry, attempt: number): void {
+    linkOf(target).put(RecordType.release, 0, this.number, attempt)
   }
 
   /** The node is gone, or does not want the session. `handled`: it may have begun what was sent to it. */
@@ -491,7 +518,7 @@ export class Session {
     return this.held.length
   }
 
-  private assign(node: NodeEntry, term: number): void {
+  protected assign(node: NodeEntry, term: number): void {
     this.node = node
     this.term = term
     this.openings++
@@ -502,15 +529,17 @@ export class Session {
   /** Gives the node what it may have. To be called whenever something that held it back has changed. */
   pump(): void {
     const { node, inbox } = this
-    if (node === null || this.holding || node.link.congested) return
+    if (node === null || this.holding) return
+    const link = linkOf(node)
+    if (link.congested) return
     for (let item = inbox.next(); item !== undefined; item = inbox.next()) {
       const flags = (item.text ? RecordFlag.text : 0) | (item.redelivered ? RecordFlag.redelivered : 0)
-      node.link.putPayload(RecordType.message, flags, this.number, this.term, inbox.sent, item.payload)
+      link.putPayload(RecordType.message, flags, this.number, this.term, inbox.sent, item.payload)
       node.messages++
     }
     if (this.closing !== null && !this.closeSent && this.move === null) {
       this.closeSent = true
-      node.link.putClose(this.number, this.term, this.closing.code, this.closing.reason)
+      link.putClose(this.number, this.term, this.closing.code, this.closing.reason)
     }
   }
 
@@ -602,7 +631,7 @@ export class Session {
 
   protected grant(): void {
     if (this.creditOwed === 0 || this.node === null) return
-    this.node.link.putU32(RecordType.credit, 0, this.number, this.term, this.creditOwed)
+    linkOf(this.node).putU32(RecordType.credit, 0, this.number, this.term, this.creditOwed)
     this.creditOwed = 0
   }
 }

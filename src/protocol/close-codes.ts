@@ -15,6 +15,8 @@ export const CloseCode = {
   internalError: 1011,
   serviceRestart: 1012,
   tryAgainLater: 1013,
+  /** The upstream's connection broke. */
+  badGateway: 1014,
   slowConsumer: 4008,
   /** A frame that `evenkeel.v1` does not allow. */
   protocolViolation: 4100,

@@ -62,6 +62,12 @@ export interface Limits {
   suspectMs: number
   /** A silent link is down: its node's sessions are re-assigned. */
   downMs: number
+  /** An upstream must take a connection, and answer a WebSocket's handshake, within this time. */
+  upstreamDialMs: number
+  /** An upstream must begin its answer to a request within this time. */
+  upstreamReadMs: number
+  /** Connections that are kept to one upstream for requests; requests beyond them wait for a free one. */
+  upstreamConnections: number
   /** Who is in the cluster says so anew this often … */
   leaseRefreshMs: number
   /** … and is gone when nothing was heard of it for this long. */
@@ -108,6 +114,9 @@ export const defaultLimits: Readonly<Limits> = {
   heartbeatMs: 2 * second,
   suspectMs: 4 * second,
   downMs: 6 * second,
+  upstreamDialMs: 5 * second,
+  upstreamReadMs: 60 * second,
+  upstreamConnections: 1024,
   leaseRefreshMs: 2 * second,
   leaseMs: 6 * second,
   redisCommandMs: second,

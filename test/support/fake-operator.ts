@@ -35,6 +35,7 @@ export function fakeNode(id: string, change: Partial<NodeView> = {}): NodeView {
     pid: 4242,
     connectedAt: 1_700_000_000_000,
     version: '1.0.0',
+    url: null,
     ...change,
   }
 }

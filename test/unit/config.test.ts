@@ -48,6 +48,8 @@ describe('layers', () => {
       slowConsumer: 'close',
       channels: { history: [] },
       pool: 'default',
+      pools: {},
+      routes: [],
       workers: 1,
       allowedOrigins: 'same-host',
       persistence: { by: 'none', name: 'evenkeel-node', ttlMs: 3_600_000, maxOverShare: 0.25 },
@@ -224,8 +226,81 @@ describe('environment', () => {
   })
 })
 
+describe('pools and routes', () => {
+  const text = `
+pools:
+  legacy:
+    upstreams: [ http://127.0.0.1:3000, { url: "http://[::1]:3001", weight: 2, id: two } ]
+    dns: { name: chat.internal, port: 3000 }
+    migrate: redial
+    probe: { path: /healthz }
+    allowedAddresses: [ 10.0.0.0/8 ]
+  plain: { upstreams: [ https://a.example ] }
+routes:
+  - { path: /legacy/*, pool: legacy }
+`
+
+  test('are read with their defaults', async () => {
+    const { pools, routes } = await checkConfigFile(await file('pools.yaml', text))
+    expect(pools).toEqual({
+      legacy: {
+        upstreams: ['http://127.0.0.1:3000', { url: 'http://[::1]:3001', weight: 2, id: 'two' }],
+        dns: { name: 'chat.internal', port: 3000, type: 'A', scheme: 'http', intervalMs: 5_000 },
+        migrate: 'redial',
+        probe: { path: '/healthz', intervalMs: 5_000, timeoutMs: 2_000, failures: 3 },
+        allowedAddresses: ['10.0.0.0/8'],
+      },
+      plain: {
+        upstreams: ['https://a.example'],
+        migrate: 'drain',
+        probe: { intervalMs: 5_000, timeoutMs: 2_000, failures: 3 },
+      },
+    })
+    expect(routes).toEqual([{ path: '/legacy/*', pool: 'legacy' }])
+  })
+
+  test('come from the environment as JSON', async () => {
+    const { config } = await loadConfig({
+      env: {
+        EVENKEEL_POOLS: '{"a": {"upstreams": ["http://127.0.0.1:1"]}}',
+        EVENKEEL_ROUTES: '[{"path": "/*", "pool": "a"}]',
+      },
+    })
+    expect(Object.keys(config.pools)).toEqual(['a'])
+    expect(config.routes).toEqual([{ path: '/*', pool: 'a' }])
+  })
+
+  test('fit each other', async () => {
+    const elsewhere = await file(
+      'elsewhere.yaml',
+      'pools: {a: {}}\nroutes: [{path: /a, pool: a}, {path: /x, pool: b}]',
+    )
+    await expect(checkConfigFile(elsewhere)).rejects.toThrow(
+      'routes[1].pool: expected one of pools (a), got "b"',
+    )
+    const nodes = await file('nodes.yaml', 'pools: {default: {}}')
+    await expect(checkConfigFile(nodes)).rejects.toThrow(
+      'pools.default: /ws and /sse are served by nodes of pool default',
+    )
+  })
+})
+
 describe('mistakes in a file', () => {
   test.each([
+    [
+      'pools: {a: {upstreams: [ftp://a]}}',
+      '1:25: pools.a.upstreams[0]: expected a text such as "http://127.0.0.1:3000" or an object with the keys url, id, weight, got "ftp://a"',
+    ],
+    ['pools: {a: {upstreams: ["http://u:p@a"]}}', '1:25: pools.a.upstreams[0]: expected a text such as'],
+    ['pools: {a: {upstreams: ["http://a/path"]}}', '1:25: pools.a.upstreams[0]: expected a text such as'],
+    ['pools: {a: {migrat: drain}}', '1:13: unknown key "pools.a.migrat"; did you mean "migrate"?'],
+    ['pools: {a: {migrate: never}}', '1:22: pools.a.migrate: expected one of "drain", "redial", got "never"'],
+    [
+      'pools: 5',
+      '1:8: pools: expected an object whose values are each an object with the keys upstreams, dns, migrate',
+    ],
+    ['routes: [{path: legacy, pool: a}]', '1:17: routes[0].path: expected a text such as "/legacy/*"'],
+    ['routes: [{path: /a*b, pool: a}]', '1:17: routes[0].path: expected a text such as'],
     ['port: 80', '1:1: unknown key "port"; did you mean "pool"?'],
     ['public:\n  prot: 80', '2:3: unknown key "public.prot"; did you mean "port"?'],
     ['zzzzzzzz: 1', '1:1: unknown key "zzzzzzzz"; allowed: $schema, public, internal'],

@@ -23,6 +23,7 @@ function view(id: string, here: number, changes: Partial<NodeView> = {}): NodeVi
     pid: 1,
     connectedAt: 0,
     version: '',
+    url: null,
     ...changes,
   }
 }

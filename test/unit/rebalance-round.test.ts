@@ -5,7 +5,7 @@ import { Operations } from '../../src/gateway/operations.ts'
 import { RebalanceRound } from '../../src/gateway/rebalance-round.ts'
 import type { Session } from '../../src/gateway/session.ts'
 
-const session = { move: null, closing: null, inbox: { length: 0 } } as unknown as Session
+const session = { move: null, closing: null, movable: true, inbox: { length: 0 } } as unknown as Session
 
 function firstMove(source: Partial<NodeEntry>) {
   const state = { active: true, healthy: true, keepsSessions: false }

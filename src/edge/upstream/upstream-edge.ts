@@ -1,0 +1,132 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { matchRoute, type Route } from '../../core/route/match.ts'
+import type { Gateway } from '../../gateway/gateway.ts'
+import { DialError } from '../../gateway/upstream-connection.ts'
+import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
+import { UpstreamLine } from '../../gateway/upstream-line.ts'
+import { EvenkeelError } from '../../protocol/errors.ts'
+import type { Persistence } from '../persistence.ts'
+import { type AllowedOrigins, checkOrigin, requestMeta } from '../request-meta.ts'
+import { checkHandshake, type WebSocketEdge } from '../websocket.ts'
+import { WebSocketDial } from './dial.ts'
+import { failure, HttpProxy, triesMax } from './http-proxy.ts'
+import { openEventSession } from './sse.ts'
+import type { UpstreamWebSocket } from './websocket-upstream.ts'
+
+export interface UpstreamEdgeOptions {
+  readonly gateway: Gateway
+  readonly routes: readonly Route[]
+  readonly allowedOrigins: AllowedOrigins
+  /** By pool; none: clients that return are as new ones. */
+  readonly persistence: ReadonlyMap<string, Persistence>
+  /** Answers clients of the WebSockets that upstreams have taken. */
+  readonly websocket: WebSocketEdge
+}
+
+const sweepMs = 1_000
+
+/** Serves routes that lead to upstreams: WebSockets and streams of events become sessions, all else is passed through. */
+export class UpstreamEdge {
+  private readonly options: UpstreamEdgeOptions
+  private readonly proxy: HttpProxy
+  private readonly connections = new Set<UpstreamWebSocket>()
+  private readonly sweeper: NodeJS.Timeout
+
+  constructor(options: UpstreamEdgeOptions) {
+    this.options = options
+    const { gateway } = options
+    this.proxy = new HttpProxy({
+      gateway,
+      stream: (request, answered, client, response) =>
+        openEventSession(gateway, this.proxy.pools, request, answered, client, response),
+    })
+    this.sweeper = setInterval(() => this.sweep(), sweepMs)
+  }
+
+  /** The pool that serves the path, or null. */
+  poolOf(path: string): string | null {
+    return matchRoute(this.options.routes, path)?.pool ?? null
+  }
+
+  /** Throws what the client is to be answered. */
+  async request(request: IncomingMessage, response: ServerResponse, pool: string): Promise<void> {
+    await this.proxy.request(request, response, pool, this.options.persistence.get(pool) ?? null)
+  }
+
+  /** The upstream is asked first: a client whose upstream refuses is refused itself. Throws what the client is to be answered. */
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer, pool: string): Promise<void> {
+    const { gateway, websocket, allowedOrigins } = this.options
+    const persistence = this.options.persistence.get(pool) ?? null
+    checkHandshake(request)
+    checkOrigin(request, allowedOrigins)
+    const dial = new WebSocketDial(request, gateway.limits, (connection) => this.opened(connection))
+    if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
+    const line = await this.dial(request, pool, persistence, dial)
+    if (gateway.stopping) {
+      line.terminate()
+      throw new EvenkeelError('DRAINING', 'the gateway stops; try again, another one will answer')
+    }
+    const { headers, subprotocol } = dial.answer!
+    const naming = persistence?.headers(request, line.entry.id) ?? []
+    const answer = { headers: [...headers, ...naming], subprotocol }
+    const accepted = websocket.accept(request, socket, head, answer, (connection) => {
+      const meta = requestMeta(request, 'websocket', subprotocol)
+      const session = gateway.upstreams!.openSession(pool, meta, connection, dial)
+      connection.session = session
+      session.begin(line)
+    })
+    if (!accepted) line.terminate()
+  }
+
+  close(): void {
+    clearInterval(this.sweeper)
+    this.proxy.pools.close()
+    for (const connection of this.connections) connection.terminate()
+  }
+
+  private async dial(
+    request: IncomingMessage,
+    pool: string,
+    persistence: Persistence | null,
+    dial: WebSocketDial,
+  ): Promise<UpstreamLine> {
+    const { gateway } = this.options
+    const wish = persistence?.wish(request) ?? null
+    const tried = new Set<UpstreamEntry>()
+    let last: unknown
+    while (tried.size < triesMax) {
+      const entry = gateway.choose(pool, wish, tried) as UpstreamEntry | null
+      if (entry === null) break
+      tried.add(entry)
+      const line = new UpstreamLine(entry)
+      entry.dialling++
+      try {
+        await line.open(dial)
+        return line
+      } catch (error) {
+        last = error
+        if (!(error instanceof DialError && error.unanswered)) break
+      } finally {
+        entry.dialling--
+      }
+    }
+    if (last === undefined)
+      throw new EvenkeelError('NO_NODE', 'no server can take a session now; try again later')
+    // Whatever went wrong, an upgrade that was not made is a bad gateway.
+    throw new EvenkeelError('BAD_GATEWAY', failure(last).message, { cause: last })
+  }
+
+  private opened(connection: UpstreamWebSocket): void {
+    this.connections.add(connection)
+    connection.onEnd = () => this.connections.delete(connection)
+  }
+
+  /** Finds upstreams that have gone without a word. */
+  private sweep(): void {
+    const { gateway } = this.options
+    const { idlePingMs, idlePongMs } = gateway.limits
+    for (const connection of this.connections) connection.watch(sweepMs, idlePingMs, idlePongMs)
+    this.proxy.pools.forget((entry) => gateway.nodes.get(entry.id) !== entry && entry.pending === 0)
+  }
+}

@@ -1,0 +1,111 @@
+import type { SessionMeta } from '../protocol/link-records.ts'
+import type { ClientConnection } from './client-connection.ts'
+import type { Gateway } from './gateway.ts'
+import type { UpstreamDial } from './upstream-connection.ts'
+import type { Upstream, UpstreamChange, UpstreamSource } from './upstream-directory.ts'
+import { UpstreamEntry, type UpstreamMigrate } from './upstream-entry.ts'
+import { UpstreamSession } from './upstream-session.ts'
+
+export interface UpstreamsOptions {
+  readonly source: UpstreamSource
+  /** How sessions leave an upstream, by pool. These pools have upstreams and nothing else. */
+  readonly migrate: ReadonlyMap<string, UpstreamMigrate>
+}
+
+/** Keeps the gateway's nodes as the directory of upstreams says. */
+export class Upstreams {
+  readonly source: UpstreamSource
+  private readonly gateway: Gateway
+  private readonly migrate: ReadonlyMap<string, UpstreamMigrate>
+  private unsubscribe: (() => void) | null = null
+
+  constructor(gateway: Gateway, { source, migrate }: UpstreamsOptions) {
+    this.gateway = gateway
+    this.source = source
+    this.migrate = migrate
+  }
+
+  start(): void {
+    this.unsubscribe = this.source.onChange((change) => this.changed(change))
+    for (const upstream of this.source.all()) this.added(upstream)
+  }
+
+  stop(): void {
+    this.unsubscribe?.()
+    for (const node of this.gateway.nodes.all()) if (node instanceof UpstreamEntry) node.stop()
+  }
+
+  /** Whether the pool's nodes are upstreams. */
+  has(pool: string): boolean {
+    return this.migrate.has(pool)
+  }
+
+  /** A client is connected, and so is its upstream: it gets a session, which is to `begin` over its line. */
+  openSession(
+    pool: string,
+    meta: Omit<SessionMeta, 'id'>,
+    connection: ClientConnection,
+    dial: UpstreamDial,
+  ): UpstreamSession {
+    const { gateway } = this
+    const session = gateway.createSession(meta, ({ number, id, json }) => {
+      return new UpstreamSession(gateway, number, id, pool, json, meta.address, connection.transport, dial)
+    })
+    session.attach(connection)
+    return session
+  }
+
+  private entry(id: string): UpstreamEntry | null {
+    const node = this.gateway.nodes.get(id)
+    return node instanceof UpstreamEntry ? node : null
+  }
+
+  private changed({ type, upstream, reason }: UpstreamChange): void {
+    const entry = this.entry(upstream.id)
+    if (type === 'added') this.added(upstream)
+    else if (entry === null || entry.pool !== upstream.pool) return
+    else if (type === 'removed') this.removed(entry)
+    else {
+      entry.upstream = upstream
+      if (type === 'unhealthy') this.gateway.nodes.lose(entry, reason ?? 'unhealthy')
+      else if (type === 'healthy') this.gateway.upstreamUp(entry)
+      else this.gateway.upstreamSet(entry)
+    }
+  }
+
+  private added(upstream: Upstream): void {
+    const { gateway } = this
+    const migrate = this.migrate.get(upstream.pool)
+    if (migrate === undefined) return
+    const known = this.entry(upstream.id)
+    // It has come back before its drain was over.
+    if (known !== null && known.pool === upstream.pool) {
+      known.upstream = upstream
+      known.leaving = false
+      if (upstream.healthy && known.health === 'down') gateway.upstreamUp(known)
+      else if (!upstream.healthy) gateway.nodes.lose(known, 'not probed yet')
+      gateway.upstreamSet(known)
+      return
+    }
+    if (known === null && gateway.nodes.get(upstream.id) !== undefined) {
+      gateway.publish({
+        type: 'upstream-ignored',
+        upstream: upstream.id,
+        reason: 'a node that is linked has this id',
+      })
+      return
+    }
+    const entry = new UpstreamEntry(upstream, migrate, this.source, () => gateway.nodesChanged())
+    if (known !== null) gateway.nodes.remove(known)
+    entry.health = 'down'
+    entry.state = 'down'
+    gateway.nodes.add(entry)
+    if (upstream.healthy) gateway.upstreamUp(entry)
+    else gateway.upstreamSet(entry)
+  }
+
+  private removed(entry: UpstreamEntry): void {
+    entry.leaving = true
+    this.gateway.upstreamLeaves(entry)
+  }
+}
