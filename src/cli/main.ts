@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { addActivate } from './commands/activate.ts'
 import { addChannel } from './commands/channel.ts'
+import { addCompletion } from './commands/completion.ts'
 import { addConfig } from './commands/config.ts'
 import { addDemo } from './commands/demo.ts'
 import { addDrain } from './commands/drain.ts'
@@ -45,6 +46,7 @@ function createProgram(): Command {
   addOperation(program)
   addHealth(program)
   addConfig(program)
+  addCompletion(program)
   return program.addHelpText(
     'after',
     '\nExit code: 0 done, 1 failed, 2 wrong usage. Operator commands read EVENKEEL_ADMIN_URL and EVENKEEL_ADMIN_TOKEN.',
