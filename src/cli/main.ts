@@ -18,6 +18,7 @@ import { addOperation } from './commands/operation.ts'
 import { addPublish } from './commands/publish.ts'
 import { addRebalance } from './commands/rebalance.ts'
 import { addSessions } from './commands/sessions.ts'
+import { addSimulate } from './commands/simulate.ts'
 import { addWeight } from './commands/weight.ts'
 import { CommandFailed } from './errors.ts'
 
@@ -45,6 +46,7 @@ function createProgram(): Command {
   addEvents(program)
   addOperation(program)
   addHealth(program)
+  addSimulate(program)
   addConfig(program)
   addCompletion(program)
   return program.addHelpText(

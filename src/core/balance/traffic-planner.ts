@@ -9,8 +9,8 @@ export interface LoadedNode<S extends LoadedSession> {
   readonly candidate: Candidate
   /** What all its sessions make, those of other gateways and those that may not be moved included. */
   readonly load: number
-  /** In any order. */
-  readonly movable: readonly S[]
+  /** In any order. Asked only of nodes that have too much. */
+  movable(): readonly S[]
 }
 
 export interface TrafficPlanOptions {
@@ -41,9 +41,9 @@ interface Place<S extends LoadedSession> {
   readonly gives: boolean
   room: number
   load: number
-  /** Sorted when it is first asked, the lightest first. */
+  /** The lightest first; null until they are asked for. */
   sessions: S[] | null
-  readonly movable: readonly S[]
+  movable(): readonly S[]
 }
 
 /** Rounding must not make a move look useful. */
@@ -86,7 +86,8 @@ function placesOf<S extends LoadedSession>(nodes: readonly LoadedNode<S>[], tole
     load += node.load
     weight += node.candidate.weight
   }
-  return taking.map(({ candidate, load: own, movable }) => {
+  return taking.map((node) => {
+    const { candidate } = node
     const fair = (load * candidate.weight) / weight
     const { maxSessions, sessions, pending } = candidate
     return {
@@ -96,9 +97,9 @@ function placesOf<S extends LoadedSession>(nodes: readonly LoadedNode<S>[], tole
       lower: fair * (1 - tolerance),
       gives: candidate.keepsSessions !== true,
       room: maxSessions === null ? Number.POSITIVE_INFINITY : maxSessions - sessions - pending,
-      load: own,
+      load: node.load,
       sessions: null,
-      movable,
+      movable: () => node.movable(),
     }
   })
 }
@@ -143,7 +144,10 @@ function isBelow(one: Place<LoadedSession>, other: Place<LoadedSession>): boolea
 function bestSession<S extends LoadedSession>(from: Place<S>, to: Place<S>): number | null {
   const before = violation(from, from.load) + violation(to, to.load)
   if (before <= epsilon) return null
-  from.sessions ??= from.movable.filter(({ load }) => load > 0).sort((a, b) => a.load - b.load)
+  from.sessions ??= from
+    .movable()
+    .filter(({ load }) => load > 0)
+    .sort((a, b) => a.load - b.load)
   const { sessions } = from
   let best: number | null = null
   let bestLeft = before

@@ -16,10 +16,11 @@ function loaded(
   fields: Parameters<typeof node>[2] = {},
   fixed = 0,
 ): Node {
+  const sessions = loads.map((load) => ({ load }))
   return {
     candidate: node(id, loads.length, fields),
     load: sum(loads) + fixed,
-    movable: loads.map((load) => ({ load })),
+    movable: () => sessions,
   }
 }
 
@@ -32,11 +33,11 @@ function apply(nodes: readonly Node[], plan: TrafficPlan<LoadedSession>): Node[]
   return nodes.map(({ candidate, load, movable }) => {
     const come = plan.moves.filter(({ to }) => to === candidate.id).map(({ session }) => session)
     const left = plan.moves.filter(({ from }) => from === candidate.id).map(({ session }) => session)
-    const stay = [...movable.filter((session) => !gone.has(session)), ...come]
+    const stay = [...movable().filter((session) => !gone.has(session)), ...come]
     return {
       candidate: { ...candidate, sessions: candidate.sessions + come.length - left.length },
       load: load + sum(come.map((one) => one.load)) - sum(left.map((one) => one.load)),
-      movable: stay,
+      movable: () => stay,
     }
   })
 }
