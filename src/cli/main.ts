@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { addActivate } from './commands/activate.ts'
 import { addChannel } from './commands/channel.ts'
+import { addCompletion } from './commands/completion.ts'
 import { addConfig } from './commands/config.ts'
 import { addDemo } from './commands/demo.ts'
 import { addDrain } from './commands/drain.ts'
@@ -17,6 +18,7 @@ import { addOperation } from './commands/operation.ts'
 import { addPublish } from './commands/publish.ts'
 import { addRebalance } from './commands/rebalance.ts'
 import { addSessions } from './commands/sessions.ts'
+import { addSimulate } from './commands/simulate.ts'
 import { addWeight } from './commands/weight.ts'
 import { CommandFailed } from './errors.ts'
 
@@ -44,7 +46,9 @@ function createProgram(): Command {
   addEvents(program)
   addOperation(program)
   addHealth(program)
+  addSimulate(program)
   addConfig(program)
+  addCompletion(program)
   return program.addHelpText(
     'after',
     '\nExit code: 0 done, 1 failed, 2 wrong usage. Operator commands read EVENKEEL_ADMIN_URL and EVENKEEL_ADMIN_TOKEN.',

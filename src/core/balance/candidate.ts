@@ -14,7 +14,30 @@ export interface Candidate {
   active: boolean
   /** Its sessions leave when it is drained, not for the sake of balance. Absent: they may. */
   keepsSessions?: boolean
+  /** How far a new node has been warmed up, 0 < warmth ≤ 1: its weight counts for so much. Absent: 1. */
+  warmth?: number
+  /** How long it takes to handle a message, in ms (EWMA). Absent: nobody knows yet. */
+  responseMs?: number
+  /** What its sessions send and get, both ways (EWMA). Absent: nobody knows yet. */
+  bytesPerSecond?: number
+  /** Sessions that it was given since `bytesPerSecond` was measured. Absent: 0. */
+  unmeasured?: number
 }
+
+/** The weight that counts while the node is new. */
+export function weightNow({ weight, warmth = 1 }: Candidate): number {
+  return weight * warmth
+}
+
+/**
+ * Slow start: the warmth of a node that has been here for `ageMs`. Grows evenly from a tenth to 1 in `slowStartMs`; 0: at once.
+ */
+export function warmthAt(ageMs: number, slowStartMs: number): number {
+  return slowStartMs <= 0 || ageMs >= slowStartMs ? 1 : Math.max(coldest, ageMs / slowStartMs)
+}
+
+/** A node of no weight would get no session at all, and never show what it can do. */
+const coldest = 0.1
 
 /** Sessions that the node has or is about to have. */
 export function load(candidate: Candidate): number {

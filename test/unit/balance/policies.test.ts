@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it, test } from 'vitest'
-import { type Candidate, isEligible, load } from '../../../src/core/balance/candidate.ts'
+import { type Candidate, isEligible, load, warmthAt } from '../../../src/core/balance/candidate.ts'
 import {
   isPolicyName,
   type PickContext,
@@ -245,4 +245,196 @@ describe('random', () => {
       expect(Math.abs(count! - expected)).toBeLessThan(200)
     }
   })
+})
+
+const anyWeights = fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 2, maxLength: 12 })
+
+/** Gives the pool `total` sessions, one after the other. */
+function fill(policy: Policy, pool: Candidate[], total: number, context = seeded(1)): void {
+  for (let i = 0; i < total; i++) policy.pick(pool, { ...context, key: `client-${i}` })!.sessions++
+}
+
+describe('least-connections', () => {
+  it('counts sessions alone', () => {
+    const pool = [candidate('a', { weight: 9, sessions: 3 }), candidate('b', { sessions: 2 })]
+    expect(policies['least-connections']().pick(pool, seeded(1))?.id).toBe('b')
+  })
+})
+
+describe('smooth-weighted-round-robin', () => {
+  const create = policies['smooth-weighted-round-robin']
+
+  it('mixes the turns evenly', () => {
+    const pool = [candidate('a', { weight: 5 }), candidate('b'), candidate('c')]
+    const policy = create()
+    const turns = Array.from({ length: 7 }, () => policy.pick(pool, seeded(1))!.id)
+    expect(turns.join('')).toBe('aabacaa')
+  })
+
+  it('is never more than one turn away from the weights, after any number of turns', () => {
+    fc.assert(
+      fc.property(anyWeights, fc.integer({ min: 1, max: 300 }), (weights, turns) => {
+        const pool = weights.map((weight, i) => candidate(`n${i}`, { weight }))
+        const sum = weights.reduce((a, b) => a + b)
+        fill(create(), pool, turns)
+        for (const { sessions, weight } of pool)
+          expect(Math.abs(sessions - (turns * weight) / sum)).toBeLessThan(pool.length)
+        if (turns % sum === 0)
+          for (const { sessions, weight } of pool) expect(sessions).toBe((turns * weight) / sum)
+      }),
+    )
+  })
+})
+
+describe.each(['ip-hash', 'key-hash'] as const)('%s', (name) => {
+  const create = policies[name]
+  const pick = (pool: readonly Candidate[], key: string) => create().pick(pool, { ...seeded(1), key })!.id
+  const keys = Array.from({ length: 2_000 }, (_, i) => `key-${i}`)
+
+  it('leads a key to the same node, in whatever order the nodes stand', () => {
+    const pool = ['a', 'b', 'c', 'd'].map((id) => candidate(id))
+    for (const key of keys.slice(0, 200)) expect(pick(pool, key)).toBe(pick(pool.toReversed(), key))
+  })
+
+  it('keeps every node within a quarter of its share by weight', () => {
+    fc.assert(
+      fc.property(anyWeights, fc.integer({ min: 1, max: 500 }), (weights, total) => {
+        const pool = weights.map((weight, i) => candidate(`n${i}`, { weight }))
+        const sum = weights.reduce((a, b) => a + b)
+        fill(create(), pool, total)
+        for (const { sessions, weight } of pool)
+          expect(sessions).toBeLessThanOrEqual(Math.ceil((1.25 * total * weight) / sum))
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  it('moves at most 1/n and a quarter of the keys when a node leaves', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 40 }), fc.nat(), (size, leaving) => {
+        const pool = Array.from({ length: size }, (_, i) => candidate(`n${i}`))
+        const rest = pool.filter((_, i) => i !== leaving % size)
+        const place = (nodes: Candidate[]) => {
+          const policy = create()
+          const placed = new Map<string, string>()
+          for (const node of nodes) node.sessions = 0
+          for (const key of keys) {
+            const node = policy.pick(nodes, { ...seeded(1), key })!
+            node.sessions++
+            placed.set(key, node.id)
+          }
+          return placed
+        }
+        const before = place(pool)
+        const after = place(rest)
+        const moved = keys.filter((key) => before.get(key) !== after.get(key)).length
+        expect(moved / keys.length).toBeLessThanOrEqual(1 / size + 0.25)
+      }),
+      { numRuns: 40 },
+    )
+  })
+
+  it('fills what is left when every node is at its bound', () => {
+    const pool = [candidate('a', { sessions: 100, maxSessions: 100 }), candidate('b', { sessions: 900 })]
+    expect(pick(pool, 'x')).toBe('b')
+  })
+})
+
+describe('least-response-time', () => {
+  const create = policies['least-response-time']
+
+  test.each<[string, Candidate[], string]>([
+    ['the faster of two', [candidate('a', { responseMs: 9 }), candidate('b', { responseMs: 2 })], 'b'],
+    [
+      'a fast one that is crowded waits longer',
+      [candidate('a', { responseMs: 1, sessions: 9 }), candidate('b', { responseMs: 2, sessions: 1 })],
+      'b',
+    ],
+    [
+      'one that has not answered yet counts as an average one',
+      [candidate('a', { responseMs: 8 }), candidate('b', { responseMs: 2 }), candidate('c', { weight: 3 })],
+      'c',
+    ],
+    ['by weight', [candidate('a', { responseMs: 2, weight: 4 }), candidate('b', { responseMs: 1 })], 'a'],
+  ])('%s', (_, pool, expected) => {
+    expect(create().pick(pool, seeded(1))?.id).toBe(expected)
+  })
+
+  it('does not flood the fastest: a burst spreads by speed', () => {
+    const pool = [candidate('fast', { responseMs: 1 }), candidate('slow', { responseMs: 3 })]
+    fill(create(), pool, 400)
+    expect(pool.map(({ sessions }) => sessions)).toEqual([300, 100])
+  })
+})
+
+describe('least-bandwidth', () => {
+  const create = policies['least-bandwidth']
+
+  it('takes the one with the least traffic by weight, whatever its sessions', () => {
+    const pool = [
+      candidate('a', { bytesPerSecond: 900, sessions: 1 }),
+      candidate('b', { bytesPerSecond: 1_000, sessions: 50, weight: 2 }),
+    ]
+    expect(create().pick(pool, seeded(1))?.id).toBe('b')
+  })
+
+  it('spreads a burst that comes before the next measurement', () => {
+    const pool = ['a', 'b', 'c'].map((id) =>
+      candidate(id, { bytesPerSecond: 1_000, sessions: 10, unmeasured: 0 }),
+    )
+    for (let i = 0; i < 300; i++) {
+      const picked = create().pick(pool, seeded(i))!
+      picked.sessions++
+      picked.unmeasured!++
+    }
+    for (const { sessions } of pool) expect(sessions).toBe(110)
+  })
+})
+
+describe('power-of-two-choices', () => {
+  const create = policies['power-of-two-choices']
+
+  it('never takes the most crowded of several', () => {
+    const pool = [candidate('a', { sessions: 9 }), candidate('b', { sessions: 1 }), candidate('c')]
+    expect(counts(create(), pool, 500).a).toBe(0)
+  })
+
+  it('keeps the most crowded of n nodes near the average: log log n above it', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 200 }), anySeed, (size, seed) => {
+        const pool = Array.from({ length: size }, (_, i) => candidate(`n${i}`))
+        fill(create(), pool, size * 20, seeded(seed))
+        const most = Math.max(...pool.map(({ sessions }) => sessions))
+        expect(most - 20).toBeLessThanOrEqual(Math.log2(Math.max(2, Math.log2(size))) + 4)
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  it('finds the one that can take a session among many that cannot', () => {
+    const pool = Array.from({ length: 500 }, (_, i) => candidate(`n${i}`, { active: i === 321 }))
+    expect(create().pick(pool, seeded(1))?.id).toBe('n321')
+  })
+})
+
+describe('slow start', () => {
+  test.each([
+    [0, 0, 1],
+    [0, 10_000, 0.1],
+    [500, 10_000, 0.1],
+    [5_000, 10_000, 0.5],
+    [10_000, 10_000, 1],
+    [99_000, 10_000, 1],
+  ])('%d ms after its start, of %d ms, a node counts for %d', (age, slowStart, expected) => {
+    expect(warmthAt(age, slowStart)).toBe(expected)
+  })
+
+  it.each(['weighted-least-connections', 'smooth-weighted-round-robin'] as const)(
+    'gives a cold node its part only: %s',
+    (name) => {
+      const pool = [candidate('new', { warmth: 0.25 }), candidate('old')]
+      fill(policies[name](), pool, 100)
+      expect(pool.map(({ sessions }) => sessions)).toEqual([20, 80])
+    },
+  )
 })
