@@ -13,6 +13,8 @@ export interface TestCluster {
   join(): Promise<TestMember>
   /** Stores a registry entry unchecked. */
   plant(key: string, json: string): Promise<void>
+  /** Writes an upstream or a setting as any Redis client may, without telling anybody; null deletes. */
+  plantUpstream(hash: 'entries' | 'settings', key: string, json: string | null): Promise<void>
   /** Publishes as any Redis client may; absent where there is no Redis. */
   foreignPublish?(channel: string, payload: Buffer | string): Promise<void>
 }
@@ -40,6 +42,9 @@ const memory: World = {
       },
       async plant(key, json) {
         cluster.plant(key, json)
+      },
+      async plantUpstream(...args) {
+        cluster.plantUpstream(...args)
       },
     }
   },
@@ -72,6 +77,11 @@ function redisWorld(
           await owner.command('ZADD', `${tag}leases`, Date.now() + testLimits.leaseMs, key)
           await owner.command('SET', `${tag}revision`, Date.now() * 1_000)
           await owner.command(publish, `${tag}changes`, 'changed')
+        },
+        async plantUpstream(hash, key, json) {
+          const raw = `${prefix}{upstreams}:${hash}`
+          const owner = await servers.ownerOf(raw)
+          await (json === null ? owner.command('HDEL', raw, key) : owner.command('HSET', raw, key, json))
         },
         async foreignPublish(channel, payload) {
           const raw = `${prefix}channel:${channel}`

@@ -159,8 +159,8 @@ describe('at most half of a pool', () => {
     )
     fc.assert(
       fc.property(fc.array(step, { maxLength: 400 }), fc.integer({ min: 1, max: 3_000 }), (steps, paceMs) => {
-        const detector = new OutlierDetector()
-        const members = new Set<string>()
+        const detector = pool(...ids)
+        const members = new Set(ids)
         const down = new Set<string>()
         const ejected = new Set<string>()
         let now = 0

@@ -50,7 +50,7 @@ describe('health', () => {
             inRow = 0
           } else {
             inRow = event === 'ok' ? 0 : inRow + 1
-            const next = event === 'ok' || (healthy && inRow < failures)
+            const next: boolean = event === 'ok' || (healthy && inRow < failures)
             expect(state.end(event === 'ok' ? null : 'x')).toBe(next !== healthy)
             healthy = next
           }

@@ -1,0 +1,30 @@
+-- Sets what an operator wants of an upstream, or takes it back.
+-- KEYS[1] hash: id -> JSON
+-- KEYS[2] hash: weight/ID or drain/ID -> JSON
+-- KEYS[3] string: there since the first write
+-- ARGV[1] field
+-- ARGV[2] JSON; empty deletes the field
+-- ARGV[3] how many fields there may be
+-- ARGV[4] PUBLISH or SPUBLISH
+-- ARGV[5] channel of changes
+-- Returns 1.
+if ARGV[2] == '' then
+  redis.call('HDEL', KEYS[2], ARGV[1])
+else
+  if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[3]) then
+    -- Settings of upstreams that came and went by DNS are taken back by nobody: the oldest one goes.
+    local oldest, oldest_at
+    local fields = redis.call('HGETALL', KEYS[2])
+    for i = 1, #fields, 2 do
+      local at = tonumber(string.match(fields[i + 1], '"at":(%d+)') or 0)
+      if not oldest or at < oldest_at then
+        oldest, oldest_at = fields[i], at
+      end
+    end
+    redis.call('HDEL', KEYS[2], oldest)
+  end
+  redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+end
+redis.call('SET', KEYS[3], '1')
+redis.call(ARGV[4], ARGV[5], 'changed')
+return 1
