@@ -1,3 +1,4 @@
+import type { DnsQuery } from '../cluster/dns-discovery.ts'
 import type { DrainOrder } from '../protocol/link-records.ts'
 
 /** Where an upstream comes from: the configuration, a DNS name in it, or the store that all gateways share. */
@@ -96,7 +97,16 @@ export interface NewUpstream {
   id?: string
 }
 
+/** Totals since the gateway started. */
+export interface UpstreamCounters {
+  /** By result; `void`: the gateway itself was stalled. */
+  probes: { success: number; failure: number; void: number }
+  /** Upstreams that were taken away because of their traffic, by what it met. */
+  ejections: Record<Exclude<UpstreamOutcome, 'ok'>, number>
+}
+
 export interface UpstreamDirectory extends UpstreamSource {
+  readonly counters: Readonly<UpstreamCounters>
   list(): UpstreamView[]
   /**
    * Adds an upstream for all gateways. Rejects with BAD_REQUEST (a field), FORBIDDEN (its address may not be used), CONFLICT (the id
@@ -111,7 +121,8 @@ export interface UpstreamDirectory extends UpstreamSource {
 export interface UpstreamPool {
   readonly name: string
   readonly upstreams: readonly ConfiguredUpstream[]
-  readonly dns: UpstreamDns | null
+  /** Every address of the name is an upstream. */
+  readonly dns: DnsQuery | null
   readonly probe: ProbeSettings
   /** CIDR blocks; null: everything but what is never an upstream (link-local, metadata, unspecified, multicast, foreign names for loopback). */
   readonly allowedAddresses: readonly string[] | null
@@ -122,22 +133,6 @@ export interface ConfiguredUpstream {
   readonly id?: string
   /** Default 1. */
   readonly weight?: number
-}
-
-/** Every address of the name is an upstream. */
-export interface UpstreamDns {
-  /** Fully qualified. */
-  readonly name: string
-  /** `A` asks for A and AAAA records. `SRV` brings ports and weights along. Default `A`. */
-  readonly type?: 'A' | 'SRV'
-  /** For `A`; default 80, or 443 with `https`. */
-  readonly port?: number
-  /** Default `http`. */
-  readonly scheme?: 'http' | 'https'
-  /** Default 5 s. */
-  readonly intervalMs?: number
-  /** `address` or `address:port` of name servers. Default: the system's. */
-  readonly servers?: readonly string[]
 }
 
 export interface ProbeSettings {
