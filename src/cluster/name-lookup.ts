@@ -1,5 +1,4 @@
 import { lookup } from 'node:dns/promises'
-import { isIP } from 'node:net'
 import { EvenkeelError } from '../protocol/errors.ts'
 
 const lookupMs = 5_000
@@ -7,11 +6,10 @@ const lookupMs = 5_000
 export const addressesMax = 256
 
 /**
- * The addresses of a host as this machine resolves it (hosts file, search domains); of an address itself. Each address is to be
+ * The addresses of a host as this machine resolves it (hosts file, search domains). Each address is to be
  * checked and dialled as it is: to resolve the name again could give another one. Rejects with NOT_READY.
  */
 export async function lookupAddresses(host: string): Promise<string[]> {
-  if (isIP(host) !== 0) return [host]
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(unresolved(host, `no answer within ${lookupMs} ms`)), lookupMs)

@@ -62,6 +62,7 @@ export class RecordedUpstreams implements SharedUpstreams {
   private junk = new Map<string, string>()
   private problem = ''
   private stopListening: (() => void) | null = null
+  private readonly firstRead = Promise.withResolvers<void>()
   private closed = false
 
   constructor(options: RecordedUpstreamsOptions) {
@@ -121,6 +122,10 @@ export class RecordedUpstreams implements SharedUpstreams {
     }
   }
 
+  settled(): Promise<void> {
+    return this.firstRead.promise
+  }
+
   status(): Readiness {
     return this.records.status()
   }
@@ -131,6 +136,7 @@ export class RecordedUpstreams implements SharedUpstreams {
     this.reading.stop()
     this.writing.stop()
     this.listeners.clear()
+    this.firstRead.resolve()
   }
 
   private get owesSomething(): boolean {
@@ -166,6 +172,7 @@ export class RecordedUpstreams implements SharedUpstreams {
   private async read(): Promise<void> {
     this.reading.within(this.options.refreshMs)
     await this.readNow()
+    this.firstRead.resolve()
   }
 
   private async readNow(): Promise<void> {

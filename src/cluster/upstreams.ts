@@ -49,6 +49,9 @@ export interface SharedUpstreams {
   /** Calls the listener with what there is, and with everything again after each change. Never synchronously; must not throw. */
   watch(listener: (content: StoredUpstreams) => void): () => void
 
+  /** Resolves when the store was read, or turned out to be away; not before somebody watches. */
+  settled(): Promise<void>
+
   status(): Readiness
 
   close(): Promise<void>

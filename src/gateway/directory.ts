@@ -76,6 +76,7 @@ export class Directory implements UpstreamDirectory {
   private stored: StoredUpstreams = { upstreams: new Map(), settings: new Map() }
   /** What was complained about, so that each is reported once. */
   private complaints = new Set<string>()
+  private sharedIsRead = false
   private lookups = 0
   private timer: NodeJS.Timeout | null = null
   private unwatch: (() => void) | null = null
@@ -109,9 +110,15 @@ export class Directory implements UpstreamDirectory {
     this.tick()
   }
 
-  /** Resolves when each upstream that is configured, or in the first answer of DNS, was probed once or has no address; or after `withinMs`. */
+  /**
+   * Resolves when what is shared was read and each upstream that is known then, also from the first answer of DNS, was probed once or
+   * has no address; or after `withinMs`. A gateway that takes clients before could give them to one that is drained.
+   */
   async settled(withinMs = 5_000): Promise<void> {
-    if (this.isSettled) return
+    void this.options.shared.settled().then(() => {
+      this.sharedIsRead = true
+      this.wakeSettled()
+    })
     await new Promise<void>((resolve) => {
       const done = () => {
         clearTimeout(timer)
@@ -369,7 +376,7 @@ export class Directory implements UpstreamDirectory {
   }
 
   private get isSettled(): boolean {
-    if ([...this.pools.values()].some(({ answered }) => !answered)) return false
+    if (!this.sharedIsRead || [...this.pools.values()].some(({ answered }) => !answered)) return false
     return [...this.members.values()].every(
       ({ probed, problem, address }) => probed || (address === null && problem !== null),
     )

@@ -1,3 +1,4 @@
+import { parseAddress } from '../core/net/address.ts'
 import { type AddressRules, refusalOfAddress } from '../core/net/address-rules.ts'
 import { hostOfUrl, portOfUrl } from '../core/net/upstream-url.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -27,9 +28,11 @@ export async function findAddress(
   present: UpstreamAddress | null,
 ): Promise<FoundAddress> {
   const port = portOfUrl(url)
+  const name = hostOfUrl(url)
   let hosts: readonly string[]
   try {
-    hosts = given === null ? await lookup(hostOfUrl(url)) : [given]
+    const literal = given ?? (parseAddress(name) === null ? null : name)
+    hosts = literal === null ? await lookup(name) : [literal]
   } catch (error) {
     if (!(error instanceof EvenkeelError)) throw error
     return { address: null, problem: error.message, refused: false }
@@ -43,5 +46,5 @@ export async function findAddress(
   }
   const address = usable.find(({ host }) => host === present?.host) ?? usable[0]
   if (address !== undefined) return { address, problem: null }
-  return { address: null, problem: refusal ?? `${url.hostname} has no address`, refused: refusal !== null }
+  return { address: null, problem: refusal ?? `${name} has no address`, refused: refusal !== null }
 }

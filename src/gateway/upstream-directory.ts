@@ -30,10 +30,11 @@ export interface UpstreamAddress {
 }
 
 /**
- * `added` comes once before anything else of the id. `changed`: weight, drain, URL or address; connections that are
- * open stay where they are. `healthy` and `unhealthy`: `healthy` has changed, and nothing else. `removed`: it gets no
+ * `added` comes once before anything else of the id. `changed`: weight, drain or address; connections that are
+ * open stay where they are. `healthy` and `unhealthy`: `healthy` has changed, and nothing else. An unhealthy upstream gets nothing new; what it has
+ * may still work, since one that is ejected for its errors lives, and so may one whose probes fail: connections say themselves when they break. `removed`: it gets no
  * new session; those that it has are drained as if an operator had asked for it, since whoever took it off a list need not know that they are there.
- * The same id may be `added` again meanwhile, in the same pool or another one.
+ * The same id may be `added` again meanwhile, with the same URL and pool or others.
  */
 export interface UpstreamChange {
   readonly type: 'added' | 'removed' | 'changed' | 'healthy' | 'unhealthy'
