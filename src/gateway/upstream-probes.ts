@@ -31,7 +31,7 @@ export interface UpstreamProbesOptions {
 export const probeTickMs = 100
 /** A tick that is later than this was a stall of this process. */
 const stallMs = 500
-const probesAtOnce = 64
+const probesAtOnce = 256
 
 /** Probes upstreams, and judges them by that and by what their traffic meets. */
 export class UpstreamProbes {
@@ -85,7 +85,11 @@ export class UpstreamProbes {
   tick(): void {
     const now = this.options.now()
     if (this.stall.tick(now)) this.recover(now)
-    for (const member of this.options.members.values()) this.probeIfDue(member, now)
+    const due = [...this.options.members.values()].filter(({ probe }) => probe.isDue(now))
+    // The first ones may be due again before the last ones had their turn.
+    if (due.length > probesAtOnce - this.running)
+      due.sort((a, b) => b.probe.overdueMs(now) - a.probe.overdueMs(now))
+    for (const member of due) this.probeIfDue(member, now)
     for (const pool of this.pools.values()) this.options.changed(pool.expire(now))
   }
 

@@ -74,6 +74,56 @@ describe('configured upstreams', () => {
   })
 })
 
+test('a name that begins to lead elsewhere is not followed to where nobody may go; what was checked is what is dialled', async () => {
+  let answer = ['10.0.0.1']
+  let ahead = 0
+  const dialled = new Set<string>()
+  const { directory, problems, changes } = startDirectory(
+    [pool('legacy', { upstreams: [{ url: 'http://chat.example:3000', id: 'chat' }] })],
+    {
+      lookup: async () => answer,
+      now: () => performance.now() + ahead,
+      probe: async ({ address }) => {
+        dialled.add(address.host)
+        return null
+      },
+    },
+  )
+  await directory.settled()
+  answer = ['169.254.169.254']
+  ahead += 31_000
+  await problems.until(({ length }) => length > 0)
+  expect(String(problems.items[0])).toContain(
+    'keeps the address that it has: 169.254.169.254 is a metadata address',
+  )
+  expect(directory.get('chat')).toMatchObject({ address: { host: '10.0.0.1', port: 3000 }, healthy: true })
+  answer = ['169.254.169.254', '10.0.0.2']
+  ahead += 31_000
+  await changes.until((items) => items.at(-1)?.type === 'changed')
+  expect(directory.get('chat')!.address.host).toBe('10.0.0.2')
+  answer = ['10.0.0.3', '10.0.0.2']
+  ahead += 31_000
+  await expect.poll(() => directory.counters.probes.success, { timeout: 20_000 }).toBeGreaterThan(5)
+  expect([...dialled]).toEqual(['10.0.0.1', '10.0.0.2'])
+  expect(problems.items).toHaveLength(1)
+})
+
+test('a process that was stopped takes nobody for dead', async () => {
+  // Slow enough to be waited for at any moment, and never in time after a stop.
+  const server = await UpstreamServer.start((_request, response) => void setTimeout(() => response.end(), 50))
+  const probe = { path: '/', intervalMs: 60, timeoutMs: 150, failures: 1 }
+  const { directory, lines } = startDirectory([pool('legacy', { probe, upstreams: [{ url: server.url }] })])
+  await directory.settled()
+  for (let n = 0; n < 3; n++) {
+    const before = directory.counters.probes.success
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 800)
+    await expect
+      .poll(() => directory.counters.probes.success, { timeout: 20_000 })
+      .toBeGreaterThan(before + 1)
+  }
+  expect(lines()).toEqual([`added ${server.id}`, `healthy ${server.id}`])
+})
+
 describe('traffic', () => {
   const upstreamsOf = (servers: UpstreamServer[]) => servers.map(({ url }) => ({ url }))
   /** Probes by themselves do not come in the time of a test. */

@@ -30,7 +30,12 @@ export class ProbeState {
   }
 
   isDue(nowMs: number): boolean {
-    return !this.running && nowMs >= this.dueAt
+    return this.overdueMs(nowMs) >= 0
+  }
+
+  /** How long the probe is due already; negative when it is not, or runs. */
+  overdueMs(nowMs: number): number {
+    return this.running ? Number.NEGATIVE_INFINITY : nowMs - this.dueAt
   }
 
   /** `spread`, 0 to 1, is for the first probe: the next one comes after that part of the interval, so that many upstreams are not probed at once for ever. */
