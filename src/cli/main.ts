@@ -17,6 +17,7 @@ import { addOperation } from './commands/operation.ts'
 import { addPublish } from './commands/publish.ts'
 import { addRebalance } from './commands/rebalance.ts'
 import { addSessions } from './commands/sessions.ts'
+import { addUpstreams } from './commands/upstreams.ts'
 import { addWeight } from './commands/weight.ts'
 import { CommandFailed } from './errors.ts'
 
@@ -36,6 +37,7 @@ function createProgram(): Command {
   addDrain(program)
   addActivate(program)
   addWeight(program)
+  addUpstreams(program)
   addRebalance(program)
   addGateways(program)
   addMigrate(program)

@@ -19,6 +19,7 @@ import type {
   SessionView,
 } from './operator.ts'
 import type { Session } from './session.ts'
+import type { NewUpstream, UpstreamDirectory, UpstreamView } from './upstream-directory.ts'
 
 const defaultPageSize = 100
 const maxPageSize = 1_000
@@ -27,10 +28,12 @@ const maxPageSize = 1_000
 export class OperatorView implements Operator {
   private readonly gateway: Gateway
   private readonly ownDrain: GatewayDrain
+  private readonly directory: UpstreamDirectory
 
-  constructor(gateway: Gateway, drain: GatewayDrain) {
+  constructor(gateway: Gateway, drain: GatewayDrain, directory: UpstreamDirectory) {
     this.gateway = gateway
     this.ownDrain = drain
+    this.directory = directory
   }
 
   get gatewayId() {
@@ -188,6 +191,22 @@ export class OperatorView implements Operator {
 
   get detachedSessions(): number {
     return this.gateway.detached.size
+  }
+
+  get upstreamCounters() {
+    return this.directory.counters
+  }
+
+  upstreams(): UpstreamView[] {
+    return this.directory.list()
+  }
+
+  addUpstream(upstream: NewUpstream): Promise<UpstreamView> {
+    return this.directory.add(upstream)
+  }
+
+  removeUpstream(id: string): Promise<void> {
+    return this.directory.remove(id)
   }
 
   readiness(): { ready: boolean; reasons: string[] } {

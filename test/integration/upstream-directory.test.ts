@@ -97,6 +97,7 @@ test('a name that begins to lead elsewhere is not followed to where nobody may g
     'keeps the address that it has: 169.254.169.254 is a metadata address',
   )
   expect(directory.get('chat')).toMatchObject({ address: { host: '10.0.0.1', port: 3000 }, healthy: true })
+  expect(directory.list()[0]).toMatchObject({ address: '10.0.0.1:3000', health: 'healthy' })
   answer = ['169.254.169.254', '10.0.0.2']
   ahead += 31_000
   await changes.until((items) => items.at(-1)?.type === 'changed')

@@ -41,6 +41,7 @@ function bench(count: number) {
     probes,
     begun,
     member: members.get('u0')!,
+    others: [...members.values()].slice(1),
     /** Moves the clock tick by tick, as a process that runs does. */
     async run(ms: number, answer?: string | null) {
       for (const end = now + ms; now < end; ) {
@@ -115,6 +116,17 @@ test('a probe that fails does not bring back what traffic took away, though it i
   expect([member.probe.healthy, probes.ejection(member)]).toEqual([true, 'connections to it fail'])
   await run(6_000, null)
   expect(probes.ejection(member)).toBeNull()
+})
+
+test('one probe that fails makes nobody down, so it brings nobody else back', async () => {
+  const { probes, member, others, begun, run } = bench(2)
+  await run(5_000, null)
+  for (let n = 0; n < 5; n++) probes.report(others[0]!, 'error-response')
+  probes.report(member, 'connect-failed')
+  await run(600)
+  for (const { id, end } of begun.splice(0)) end(id === member.id ? 'refused' : null)
+  await nextTurn()
+  expect([member.probe.healthy, probes.ejection(others[0]!)]).toEqual([true, 'it answers with errors'])
 })
 
 test('few probes at once, and all get their turn, however slow the first ones are', async () => {
