@@ -9,17 +9,14 @@ export function addUpstreams(program: Command): void {
     program,
     'upstreams',
     'list the servers that are known by URL; as nodes they are drained, activated and weighted like others',
+  ).action(
+    operatorAction<[], object>(async (context) => {
+      const found = await context.api.call<UpstreamView[]>('GET', '/upstreams')
+      if (context.json) return context.out.json(found)
+      if (found.length === 0) return context.out.line('No upstream is listed.')
+      await printUpstreams(context, found)
+    }),
   )
-    // `--json` behind a subcommand is the subcommand's.
-    .enablePositionalOptions()
-    .action(
-      operatorAction<[], object>(async (context) => {
-        const found = await context.api.call<UpstreamView[]>('GET', '/upstreams')
-        if (context.json) return context.out.json(found)
-        if (found.length === 0) return context.out.line('No upstream is listed.')
-        await printUpstreams(context, found)
-      }),
-    )
 
   addOperatorCommand(upstreams, 'add', 'add an upstream to a pool, at all gateways')
     .argument('<pool>', 'a pool of the configuration')
