@@ -36,6 +36,8 @@ export interface DirectoryOptions {
   probe: UpstreamProbesOptions['probe']
   /** Why an address may not be an upstream though its kind may be one: this gateway itself. Default: none. */
   refuse?: (address: UpstreamAddress) => string | null
+  /** Whether an id that somebody wants to add is that of something else. Default: none is. */
+  isTaken?: (id: string) => boolean
   /** The addresses of a host; default as the system does. */
   lookup?: AddressFinder['lookup']
   /** An upstream or an answer that cannot be used; never holds a secret. Default: nobody is told. */
@@ -201,6 +203,7 @@ export class Directory implements UpstreamDirectory {
     const known = this.members.get(id)?.spec
     if (known !== undefined && known.origin !== 'store')
       throw new EvenkeelError('CONFLICT', `upstream ${id} is in pool ${known.pool} already`)
+    if (this.options.isTaken?.(id)) throw new EvenkeelError('CONFLICT', `id: a node that is linked is ${id}`)
     const stored = { id, pool: name, url: url.origin, weight }
     const found = await findAddress(this.finder, pool.allowed, storedSpec(stored), null)
     if (found.address === null)
