@@ -29,7 +29,7 @@ end
 
 local entries, left = content(KEYS[1], tonumber(ARGV[2]))
 local settings = content(KEYS[2], tonumber(ARGV[3]))
-local written = redis.call('EXISTS', KEYS[3])
+local written = redis.call('GET', KEYS[3]) and 1 or 0
 local all = { written, left, table.concat(entries, '\n'), table.concat(settings, '\n') }
 local digest = redis.sha1hex(table.concat(all, '\0'))
 if digest == ARGV[1] then

@@ -11,14 +11,13 @@
 if ARGV[2] == '' then
   redis.call('HDEL', KEYS[2], ARGV[1])
 else
-  if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[3]) then
+  if not redis.call('HGET', KEYS[2], ARGV[1]) and redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[3]) then
     -- Settings of upstreams that came and went by DNS are taken back by nobody: the oldest one goes.
     local oldest, oldest_at
-    local fields = redis.call('HGETALL', KEYS[2])
-    for i = 1, #fields, 2 do
-      local at = tonumber(string.match(fields[i + 1], '"at":(%d+)') or 0)
+    for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
+      local at = tonumber(string.match(redis.call('HGET', KEYS[2], field), '"at":(%d+)') or 0)
       if not oldest or at < oldest_at then
-        oldest, oldest_at = fields[i], at
+        oldest, oldest_at = field, at
       end
     end
     redis.call('HDEL', KEYS[2], oldest)
