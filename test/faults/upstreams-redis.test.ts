@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { loadScript } from '../../src/cluster/redis-script.ts'
 import type { SharedUpstreams, StoredUpstreams } from '../../src/cluster/upstreams.ts'
 import { joinRedisInTest, randomPrefix } from '../support/clusters.ts'
 import { Recorder } from '../support/recorder.ts'
@@ -59,4 +60,16 @@ test('who takes the whole list away by hand is believed', async () => {
   await seen.until((items) => items.at(-1)!.upstreams.size === 1)
   await server.command('DEL', `${prefix}{upstreams}:entries`)
   await seen.until((items) => items.at(-1)!.upstreams.size === 0)
+})
+
+test('what is far too large or too much stays in Redis', async () => {
+  const tag = `${randomPrefix()}{upstreams}:`
+  const keys = [`${tag}entries`, `${tag}settings`, `${tag}written`]
+  const read = () =>
+    server.command('EVAL', loadScript('upstreams-read').lua, 3, ...keys, '', 1_000, 4_000, 1_024)
+  await server.command('HSET', keys[0]!, 'large', 'x'.repeat(1024 * 1024), 'small', '{}')
+  expect(((await read()) as unknown[]).slice(1)).toEqual([0, 0, ['large', '', 'small', '{}'], []])
+  const many = Array.from({ length: 10_001 }, (_, n) => [`id-${n}`, '{}']).flat()
+  await server.command('HSET', keys[0]!, ...many)
+  expect(((await read()) as unknown[]).slice(1)).toEqual([0, 10_003, [], []])
 })
