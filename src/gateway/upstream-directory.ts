@@ -45,8 +45,8 @@ export interface UpstreamChange {
 }
 
 /**
- * What became of a request or a connection that was sent to an upstream. `ok`: it answered (any status below 500, or an
- * upgrade). `connect-failed`: no connection, or none in time. `error-response`: a status from 500, or an upgrade answered wrongly.
+ * What became of a request or a connection that was sent to an upstream. `ok`: it answered (any status below 500, also one that
+ * refuses a handshake). `connect-failed`: no connection, or none in time. `error-response`: a status from 500, or an upgrade answered wrongly.
  * `broken`: cut before its answer was complete, or a WebSocket that ended without a close frame.
  * What a client did (aborted, went away) is no outcome.
  */

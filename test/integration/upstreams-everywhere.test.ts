@@ -144,6 +144,24 @@ test('one whose health page fails gets nothing new, and what it has goes on', as
   await connectWs(gateway)
 })
 
+test('clients that are refused get no upstream ejected; errors do', async () => {
+  await redis.command('FLUSHALL')
+  const upstream = await startWsUpstream(() => {})
+  let status = 401
+  upstream.wss.options.verifyClient = (_info, answer) => answer(false, status)
+  const other = await startWsUpstream(() => {})
+  const gateway = await start([upstream.url, other.url], { probe: { ...probe, path: undefined } })
+  const healthOf = () => gateway.operator.node(upstream.id).health
+  await call(gateway.internalPort, 'POST', `/api/v1/nodes/${other.id}/drain`)
+  for (let n = 0; n < 20; n++) await expect(connectWs(gateway)).rejects.toThrow('502')
+  expect(healthOf()).toBe('healthy')
+  status = 500
+  for (let n = 0; n < 5; n++) await expect(connectWs(gateway)).rejects.toThrow('502')
+  await expect.poll(healthOf, patience).toBe('down')
+  const { json } = await call(gateway.internalPort, 'GET', '/api/v1/upstreams')
+  expect(json[0]).toMatchObject({ health: 'ejected', reason: 'it answers with errors' })
+})
+
 describe('registration', () => {
   test('wants the secret', async () => {
     const server = await named('a')
