@@ -19,7 +19,6 @@ import { GatewayDrain } from '../gateway/gateway-drain.ts'
 import { LinkedNode } from '../gateway/linked-node.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
-import type { UpstreamPool } from '../gateway/upstream-directory.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import type { EvenkeelError } from '../protocol/errors.ts'
@@ -27,6 +26,7 @@ import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
+import { upstreamPools } from './upstream-pools.ts'
 
 export interface RunningGateway {
   readonly operator: Operator
@@ -52,7 +52,7 @@ export async function startGateway(
   const cluster = await joinCluster(config, logger)
   const pools = Object.entries(config.pools)
   const directory = new Directory({
-    pools: pools.map(([name, pool]) => upstreamPool(name, pool)),
+    pools: upstreamPools(config.pools),
     shared: cluster.upstreams,
     probe: probeUpstream,
     refuse: (address) => refusalOfOwn(address, ownPorts(), cluster.registry.entries()),
@@ -161,12 +161,12 @@ export async function startGateway(
 
   try {
     const internalPort = await listen(internal, config.internal)
+    gateway.start()
     if (pools.length > 0) {
       directory.start()
       await directory.settled()
     }
     const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
-    gateway.start()
     await announce('active')
     return { operator, publicPort, internalPort, leave: () => drain.begin().left, close }
   } catch (error) {
@@ -177,18 +177,6 @@ export async function startGateway(
 
 export function newGatewayId(): string {
   return `${hostname()}-${randomBytes(4).toString('hex')}`
-}
-
-function upstreamPool(name: string, pool: GatewayConfig['pools'][string]): UpstreamPool {
-  return {
-    name,
-    upstreams: pool.upstreams.map((upstream) =>
-      typeof upstream === 'string' ? { url: upstream } : upstream,
-    ),
-    dns: pool.dns ?? null,
-    probe: { ...pool.probe, path: pool.probe.path ?? null },
-    allowedAddresses: pool.allowedAddresses ?? null,
-  }
 }
 
 /** One client may be at nodes and at several pools of upstreams: each has a name of its own. */

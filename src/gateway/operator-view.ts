@@ -20,6 +20,7 @@ import type {
 } from './operator.ts'
 import type { Session } from './session.ts'
 import type { NewUpstream, UpstreamDirectory, UpstreamView } from './upstream-directory.ts'
+import { UpstreamEntry } from './upstream-entry.ts'
 
 const defaultPageSize = 100
 const maxPageSize = 1_000
@@ -233,7 +234,9 @@ export class OperatorView implements Operator {
 
   private findLiveNode(id: string): NodeEntry {
     const node = this.findNode(id)
-    if (node.health === 'down') throw new EvenkeelError('CONFLICT', `node ${id} is down`)
+    // An upstream that gets nothing new may still have sessions, and may be back at any moment.
+    if (node.health === 'down' && !(node instanceof UpstreamEntry))
+      throw new EvenkeelError('CONFLICT', `node ${id} is down`)
     return node
   }
 

@@ -157,8 +157,8 @@ export function upstreamsContract(world: World): void {
       ['colour/a', '{"colour":1}'],
       ['weight/', '{"weight":7}'],
     ] as const
-    for (const [id, json] of entries) await cluster.plantUpstream('entries', id, json)
-    for (const [field, json] of settings) await cluster.plantUpstream('settings', field, json)
+    await cluster.plantUpstreams('entries', entries)
+    await cluster.plantUpstreams('settings', settings)
     await problems.until((items) => items.length >= 12)
     await seen.until((items) => ids(items).length === 3 && items.at(-1)!.settings.size === 1)
     expect(last(seen).upstreams.get('a')).toEqual(a)
@@ -166,9 +166,9 @@ export function upstreamsContract(world: World): void {
     const drain = { deadlineMs: null, ratePerSecond: null }
     expect(last(seen).settings).toEqual(new Map([['a', { weight: 7, drain }]]))
 
-    await cluster.plantUpstream('entries', 'z', '{"pool":"legacy","url":"http://10.0.0.9"}')
+    await cluster.plantUpstreams('entries', [['z', '{"pool":"legacy","url":"http://10.0.0.9"}']])
     await seen.until((items) => ids(items).includes('z'))
-    await cluster.plantUpstream('entries', 'a', null)
+    await cluster.plantUpstreams('entries', [['a', null]])
     await seen.until((items) => !ids(items).includes('a'))
     expect(problems.items).toHaveLength(12)
     expect(problems.items.every(({ code }) => code === 'RECORD_INVALID')).toBe(true)
@@ -178,13 +178,22 @@ export function upstreamsContract(world: World): void {
   test('bounded: upstreams are refused, the oldest setting goes', async () => {
     const cluster = world.createCluster()
     const [{ problems, ...member }] = (await joinMany(cluster, 1)) as [TestMember]
-    const batch = (count: number, plant: (n: number) => Promise<void>) =>
-      Promise.all(Array.from({ length: count }, (_, n) => plant(n)))
-    await batch(upstreamsMax, (n) => cluster.plantUpstream('entries', `u${n}`, plain(a)))
+    const many = (count: number, pair: (n: number) => [string, string]) =>
+      Array.from({ length: count }, (_, n) => pair(n))
+    await cluster.plantUpstreams(
+      'entries',
+      many(upstreamsMax, (n) => [`u${n}`, plain(a)]),
+    )
     await expect(member.upstreams.add(a)).rejects.toMatchObject({ code: 'TOO_MANY_REQUESTS' })
-    await batch(3, (n) => cluster.plantUpstream('entries', `z${n}`, plain(a)))
+    await cluster.plantUpstreams(
+      'entries',
+      many(3, (n) => [`z${n}`, plain(a)]),
+    )
     const setting = (n: number) => JSON.stringify({ weight: 2, at: 1_000 + ((n * 7) % upstreamSettingsMax) })
-    await batch(upstreamSettingsMax, (n) => cluster.plantUpstream('settings', `weight/s${n}`, setting(n)))
+    await cluster.plantUpstreams(
+      'settings',
+      many(upstreamSettingsMax, (n) => [`weight/s${n}`, setting(n)]),
+    )
     const seen = watch(member)
     await seen.until((items) => ids(items).length === upstreamsMax)
     await problems.until((items) => items.length === 1)

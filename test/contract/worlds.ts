@@ -13,8 +13,11 @@ export interface TestCluster {
   join(): Promise<TestMember>
   /** Stores a registry entry unchecked. */
   plant(key: string, json: string): Promise<void>
-  /** Writes an upstream or a setting as any Redis client may, without telling anybody; null deletes. */
-  plantUpstream(hash: 'entries' | 'settings', key: string, json: string | null): Promise<void>
+  /** Writes upstreams or settings as any Redis client may, without telling anybody; null deletes. */
+  plantUpstreams(
+    hash: 'entries' | 'settings',
+    pairs: readonly (readonly [key: string, json: string | null])[],
+  ): Promise<void>
   /** Publishes as any Redis client may; absent where there is no Redis. */
   foreignPublish?(channel: string, payload: Buffer | string): Promise<void>
 }
@@ -43,8 +46,8 @@ const memory: World = {
       async plant(key, json) {
         cluster.plant(key, json)
       },
-      async plantUpstream(...args) {
-        cluster.plantUpstream(...args)
+      async plantUpstreams(hash, pairs) {
+        for (const [key, json] of pairs) cluster.plantUpstream(hash, key, json)
       },
     }
   },
@@ -78,10 +81,13 @@ function redisWorld(
           await owner.command('SET', `${tag}revision`, Date.now() * 1_000)
           await owner.command(publish, `${tag}changes`, 'changed')
         },
-        async plantUpstream(hash, key, json) {
+        async plantUpstreams(hash, pairs) {
           const raw = `${prefix}{upstreams}:${hash}`
           const owner = await servers.ownerOf(raw)
-          await (json === null ? owner.command('HDEL', raw, key) : owner.command('HSET', raw, key, json))
+          const written = pairs.flatMap(([key, json]) => (json === null ? [] : [key, json]))
+          const deleted = pairs.flatMap(([key, json]) => (json === null ? [key] : []))
+          if (written.length > 0) await owner.command('HSET', raw, ...written)
+          if (deleted.length > 0) await owner.command('HDEL', raw, ...deleted)
         },
         async foreignPublish(channel, payload) {
           const raw = `${prefix}channel:${channel}`

@@ -160,6 +160,12 @@ test('clients that are refused get no upstream ejected; errors do', async () => 
   await expect.poll(healthOf, patience).toBe('down')
   const { json } = await call(gateway.internalPort, 'GET', '/api/v1/upstreams')
   expect(json[0]).toMatchObject({ health: 'ejected', reason: 'it answers with errors' })
+  // It may be drained all the same, and is down again when that is taken back.
+  const post = (what: string) => call(gateway.internalPort, 'POST', `/api/v1/nodes/${upstream.id}/${what}`)
+  expect((await post('drain')).status).toBe(202)
+  await expect.poll(() => nodesAt(gateway), patience).toContain(`${upstream.id} 1 drained`)
+  expect((await post('activate')).status).toBe(200)
+  await expect.poll(() => nodesAt(gateway), patience).toContain(`${upstream.id} 1 down`)
 })
 
 describe('registration', () => {
