@@ -1,5 +1,11 @@
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { getCACertificates, setDefaultCACertificates, type TLSSocket } from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { probeUpstream } from '../../src/edge/upstream/probe.ts'
 import { UpstreamServer } from '../support/upstream-server.ts'
@@ -112,4 +118,43 @@ test('an endless answer is not read', async () => {
   })
   expect(await probe(server.port, '/')).toBeNull()
   await server.closed()
+})
+
+test('over TLS the name counts, not the address', async () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'evenkeel-probe-'))
+  onTestFinished(() => rmSync(directory, { recursive: true }))
+  const [keyFile, certFile] = ['key', 'cert'].map((name) => path.join(directory, name)) as [string, string]
+  const wanted = [
+    '-subj',
+    '/CN=chat.internal',
+    '-addext',
+    'subjectAltName=DNS:chat.internal',
+    '-days',
+    '2',
+    '-nodes',
+  ]
+  const files = ['-keyout', keyFile, '-out', certFile]
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', ...wanted, ...files], { stdio: 'ignore' })
+  const cert = readFileSync(certFile, 'utf8')
+  const names: string[] = []
+  const server = createHttpsServer({ key: readFileSync(keyFile), cert }, ({ socket }, response) => {
+    names.push((socket as TLSSocket).servername as string)
+    response.end()
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  onTestFinished(() => void server.close())
+  const { port } = server.address() as AddressInfo
+  const ask = (host: string) =>
+    probeUpstream(
+      { url: new URL(`https://${host}:${port}`), address: { host: '127.0.0.1', port }, path: '/' },
+      patientMs,
+    )
+  expect(await ask('chat.internal')).toBe('DEPTH_ZERO_SELF_SIGNED_CERT')
+  const before = getCACertificates('default')
+  setDefaultCACertificates([...before, cert])
+  onTestFinished(() => setDefaultCACertificates(before))
+  expect(await ask('chat.internal')).toBeNull()
+  expect(await ask('other.internal')).toBe('ERR_TLS_CERT_ALTNAME_INVALID')
+  expect(names).toEqual(['chat.internal'])
 })
