@@ -28,13 +28,13 @@ export class MemoryUpstreamRecords {
     this.revision++
   }
 
-  private add(id: string, json: string): 'added' | 'taken' | 'full' {
+  private add(id: string, json: string, fresh: boolean): 'added' | 'taken' | 'full' {
     const known = this.entries.get(id)
     if (known === json) return 'added'
     if (known !== undefined) return 'taken'
     if (this.entries.size >= upstreamsMax) return 'full'
     this.entries.set(id, json)
-    this.forgetSettings(id)
+    if (fresh) this.forgetSettings(id)
     this.changed()
     return 'added'
   }
@@ -61,7 +61,7 @@ export class MemoryUpstreamRecords {
     const ids = [...this.entries.keys()].sort()
     return {
       digest: current,
-      written: true,
+      lineage: 'memory',
       entries: ids.slice(0, upstreamsMax).map((id) => [id, this.entries.get(id)!]),
       settings: [...this.settings],
       left: Math.max(0, ids.length - upstreamsMax),

@@ -52,7 +52,7 @@ export class RecordedUpstreams implements SharedUpstreams {
   private readonly listeners = new Set<Listener>()
   private readonly reading: Repeated
   private readonly writing: Repeated
-  private stored: RecordsView = { digest: '', written: false, entries: [], settings: [], left: 0 }
+  private stored: RecordsView = { digest: '', lineage: '', entries: [], settings: [], left: 0 }
   /** By field. They lie on top of what is stored until a read that began after their write. */
   private readonly wishes = new Map<string, Wish>()
   /** Entries that the store has lost, by id. */
@@ -76,7 +76,7 @@ export class RecordedUpstreams implements SharedUpstreams {
   async add(upstream: StoredUpstream): Promise<void> {
     if (this.closed) throw upstreamsClosed()
     const { id } = upstream
-    const result = await this.records.add(id, serializeUpstream(upstream))
+    const result = await this.records.add(id, serializeUpstream(upstream), true)
     if (result === 'taken') throw new EvenkeelError('CONFLICT', `upstream id ${id} is taken`)
     if (result === 'full')
       throw new EvenkeelError('TOO_MANY_REQUESTS', `there are ${upstreamsMax} upstreams already; remove some`)
@@ -153,7 +153,8 @@ export class RecordedUpstreams implements SharedUpstreams {
   private async write(): Promise<void> {
     try {
       for (const [id, json] of [...this.owed]) {
-        await this.records.add(id, json)
+        // Its settings may be there already.
+        await this.records.add(id, json, false)
         this.owed.delete(id)
       }
       for (const [field, wish] of [...this.wishes]) {
@@ -185,7 +186,7 @@ export class RecordedUpstreams implements SharedUpstreams {
       return
     }
     if (this.closed) return
-    if (view !== null && this.stored.written && !view.written) this.owe(view)
+    if (view !== null && isLost(this.stored, view)) this.owe(view)
     if (view !== null) this.stored = view
     for (const [field, wish] of confirmed) if (this.wishes.get(field) === wish) this.wishes.delete(field)
     this.report(
@@ -196,7 +197,7 @@ export class RecordedUpstreams implements SharedUpstreams {
     this.apply()
   }
 
-  /** Only a store that lost its data was never written: what is known here is what it should have. */
+  /** What is known here is what the store should have. */
   private owe(view: RecordsView): void {
     const present = new Set([...view.entries, ...view.settings].map(([key]) => key))
     for (const [id, json] of this.stored.entries) if (!present.has(id)) this.owed.set(id, json)
@@ -253,6 +254,11 @@ export class RecordedUpstreams implements SharedUpstreams {
     this.problem = message
     if (message !== '') this.options.onProblem(new EvenkeelError('RECORD_INVALID', message))
   }
+}
+
+/** Somebody may have written to the empty store already: it is not the absence of data that tells. */
+function isLost(before: RecordsView, now: RecordsView): boolean {
+  return before.lineage !== '' && before.lineage !== now.lineage
 }
 
 function shown(text: string): string {

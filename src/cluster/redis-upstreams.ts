@@ -27,7 +27,7 @@ export interface RedisUpstreamRecordsOptions {
 export class RedisUpstreamRecords implements UpstreamRecords {
   private readonly servers: RedisServers
   private readonly subscriptions: RedisSubscriptions
-  /** Entries, settings, mark of the first write. The tag puts them and the channel of changes into one slot of a Redis Cluster. */
+  /** Entries, settings, lineage. The tag puts them and the channel of changes into one slot of a Redis Cluster. */
   private readonly keys: readonly [string, string, string]
   private readonly changes: string
 
@@ -37,13 +37,13 @@ export class RedisUpstreamRecords implements UpstreamRecords {
     this.keys = [
       `${prefix}{upstreams}:entries`,
       `${prefix}{upstreams}:settings`,
-      `${prefix}{upstreams}:written`,
+      `${prefix}{upstreams}:lineage`,
     ]
     this.changes = `${prefix}{upstreams}:changes`
   }
 
-  async add(id: string, json: string): Promise<'added' | 'taken' | 'full'> {
-    const args = [id, json, upstreamsMax, ...this.notification]
+  async add(id: string, json: string, fresh: boolean): Promise<'added' | 'taken' | 'full'> {
+    const args = [id, json, upstreamsMax, ...this.notification, fresh ? 1 : 0]
     return (await this.servers.run(scripts.add, this.keys, args)) as 'added' | 'taken' | 'full'
   }
 
@@ -60,12 +60,12 @@ export class RedisUpstreamRecords implements UpstreamRecords {
     const args = [digest, upstreamsMax, upstreamSettingsMax, upstreamBytesMax]
     const reply = (await this.servers.run(scripts.read, this.keys, args)) as
       | []
-      | [digest: string, written: number, left: number, entries: string[], settings: string[]]
+      | [digest: string, lineage: string, left: number, entries: string[], settings: string[]]
     if (reply.length === 0) return null
-    const [current, written, left, entries, settings] = reply
+    const [current, lineage, left, entries, settings] = reply
     return {
       digest: current,
-      written: written === 1,
+      lineage,
       left,
       entries: pairsOf(entries),
       settings: pairsOf(settings),

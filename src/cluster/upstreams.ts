@@ -59,8 +59,8 @@ export interface SharedUpstreams {
 
 /** What the rules in `recorded-upstreams.ts` need of the place where upstreams are kept. */
 export interface UpstreamRecords {
-  /** `taken`: the id has another JSON already. */
-  add(id: string, json: string): Promise<'added' | 'taken' | 'full'>
+  /** `taken`: the id has another JSON already. `fresh`: settings that are there under this id are another one's, and go. */
+  add(id: string, json: string, fresh: boolean): Promise<'added' | 'taken' | 'full'>
   remove(id: string): Promise<boolean>
   /** `json` null deletes the field. Beyond `upstreamSettingsMax` the one with the smallest `at` goes. */
   set(field: string, json: string | null): Promise<void>
@@ -73,8 +73,8 @@ export interface UpstreamRecords {
 
 export interface RecordsView {
   readonly digest: string
-  /** False before the first write, and after the store has lost its data. */
-  readonly written: boolean
+  /** Names the data that the store has: another one, or none, means that what it had was lost. Empty before the first write. */
+  readonly lineage: string
   /** Of more than `upstreamsMax` upstreams the first ones by id. */
   readonly entries: readonly (readonly [id: string, json: string])[]
   readonly settings: readonly (readonly [field: string, json: string])[]

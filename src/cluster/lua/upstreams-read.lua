@@ -1,12 +1,12 @@
 -- Reads all upstreams and settings, if they are not those that the caller has.
 -- KEYS[1] hash: id -> JSON
 -- KEYS[2] hash: weight/ID or drain/ID -> JSON
--- KEYS[3] string: there since the first write
+-- KEYS[3] string: lineage, made by the first write
 -- ARGV[1] digest that the caller has; empty for none
 -- ARGV[2] how many upstreams are read
 -- ARGV[3] how many settings are read
 -- ARGV[4] largest value in bytes; a larger one is returned as an empty string
--- Returns {} when nothing has changed, else {digest, 1 or 0 as KEYS[3] is there, upstreams beyond ARGV[2],
+-- Returns {} when nothing has changed, else {digest, lineage or empty, upstreams beyond ARGV[2],
 --   {id, JSON, ...}, {field, JSON, ...}}.
 
 -- By key, so that the same content has the same digest at every server.
@@ -29,10 +29,10 @@ end
 
 local entries, left = content(KEYS[1], tonumber(ARGV[2]))
 local settings = content(KEYS[2], tonumber(ARGV[3]))
-local written = redis.call('GET', KEYS[3]) and 1 or 0
-local all = { written, left, table.concat(entries, '\n'), table.concat(settings, '\n') }
+local lineage = redis.call('GET', KEYS[3]) or ''
+local all = { lineage, left, table.concat(entries, '\n'), table.concat(settings, '\n') }
 local digest = redis.sha1hex(table.concat(all, '\0'))
 if digest == ARGV[1] then
   return {}
 end
-return { digest, written, left, entries, settings }
+return { digest, lineage, left, entries, settings }

@@ -1,7 +1,7 @@
 -- Sets what an operator wants of an upstream, or takes it back.
 -- KEYS[1] hash: id -> JSON
 -- KEYS[2] hash: weight/ID or drain/ID -> JSON
--- KEYS[3] string: there since the first write
+-- KEYS[3] string: lineage, made by the first write
 -- ARGV[1] field
 -- ARGV[2] JSON; empty deletes the field
 -- ARGV[3] how many fields there may be
@@ -24,6 +24,7 @@ else
   end
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 end
-redis.call('SET', KEYS[3], '1')
+local time = redis.call('TIME')
+redis.call('SET', KEYS[3], time[1] .. '.' .. time[2], 'NX')
 redis.call(ARGV[4], ARGV[5], 'changed')
 return 1

@@ -6,14 +6,20 @@ import { Recorder } from '../../support/recorder.ts'
 
 /** A store whose answers wait until a test lets them go. */
 function slowStore() {
+  const entries = new Map<string, string>()
   const settings = new Map<string, string>()
+  let lineage = 'one'
   const reads: { seen: RecordsView; answer: () => void }[] = []
   const problems: string[] = []
   let failure: EvenkeelError | null = null
   let revision = 0
   let waiting = new Recorder<string>()
   const records: UpstreamRecords = {
-    add: async () => 'added',
+    async add(id, json) {
+      revision++
+      entries.set(id, json)
+      return 'added'
+    },
     remove: async () => true,
     async set(field, json) {
       revision++
@@ -24,8 +30,8 @@ function slowStore() {
       if (failure !== null) return Promise.reject(failure)
       const seen: RecordsView = {
         digest: String(revision),
-        written: true,
-        entries: [],
+        lineage,
+        entries: [...entries],
         settings: [...settings],
         left: 0,
       }
@@ -46,6 +52,15 @@ function slowStore() {
   return {
     upstreams,
     problems,
+    entries,
+    /** Another server, which somebody has written to already. */
+    lose(now: [field: string, json: string]) {
+      entries.clear()
+      settings.clear()
+      settings.set(...now)
+      lineage = 'two'
+      revision++
+    },
     fail(error: EvenkeelError | null) {
       failure = error
     },
@@ -74,6 +89,21 @@ test('an answer that was made before a wish does not take the wish back', async 
   ;(await read()).answer()
   const weights = seen.items.map(({ settings }) => settings.get('a')?.weight)
   expect(weights).toEqual([undefined, 2])
+})
+
+test('data that was lost is written again, also where others were faster to write something', async () => {
+  const { upstreams, entries, read, lose } = slowStore()
+  const seen = new Recorder<StoredUpstreams>()
+  upstreams.watch(seen.add)
+  entries.set('a', '{"pool":"p","url":"http://10.0.0.1"}')
+  ;(await read()).answer()
+  await seen.until((items) => items.at(-1)!.upstreams.size === 1)
+  lose(['weight/b', '{"weight":2,"at":1}'])
+  // One answer may have been on its way.
+  for (let n = 0; n < 3; n++) (await read()).answer()
+  await seen.until((items) => items.at(-1)!.settings.size === 1)
+  expect([...entries.keys()]).toEqual(['a'])
+  expect(seen.items.slice(1).every((content) => content.upstreams.has('a'))).toBe(true)
 })
 
 test('it is settled when the store was read, or is away; a problem that lasts is reported once', async () => {
