@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
 import type { Operator, RebalanceResult } from '../gateway/operator.ts'
+import type { NewUpstream } from '../gateway/upstream-directory.ts'
 import { type ChannelPart, channelEverywhere } from './channel-members.ts'
 import type { EventStreams } from './event-stream.ts'
 import { Peers } from './peers.ts'
@@ -22,6 +23,13 @@ const drainBody = z.strictObject({
 const rebalanceBody = z.strictObject({ pool: idText.exactOptional(), dryRun: z.boolean().exactOptional() })
 /** Bounds are the operator's, which names them. */
 const publishBody = z.strictObject({ channel: z.string(), data: z.string() })
+/** Rules that go beyond the type are the directory's, which names them. */
+const upstreamBody = z.strictObject({
+  pool: idText,
+  url: z.string().min(1).max(512),
+  weight: z.number().positive().max(1e6).exactOptional(),
+  id: idText.exactOptional(),
+})
 const migrateBody = z.strictObject({ to: idText })
 const sessionsQuery = z.strictObject({
   node: idText.exactOptional(),
@@ -41,6 +49,7 @@ export function createApi(options: {
   const routes = [
     ...gatewayRoutes(operator, peers),
     ...nodeRoutes(operator),
+    ...upstreamRoutes(operator),
     ...sessionRoutes(operator, peers),
     ...channelRoutes(operator, peers),
     ...operationRoutes(operator, peers, events),
@@ -81,6 +90,26 @@ function nodeRoutes(operator: Operator) {
       path: '/nodes/:id/activate',
       body: noKeys,
       handle: ({ params: [id = ''] }) => ok(operator.activate(id)),
+    }),
+  ]
+}
+
+function upstreamRoutes(operator: Operator) {
+  return [
+    route({ method: 'GET', path: '/upstreams', handle: () => ok(operator.upstreams()) }),
+    route({
+      method: 'POST',
+      path: '/upstreams',
+      body: upstreamBody,
+      handle: async ({ body }) => ({ status: 201, body: await operator.addUpstream(body as NewUpstream) }),
+    }),
+    route({
+      method: 'DELETE',
+      path: '/upstreams/:id',
+      handle: async ({ params: [id = ''] }) => {
+        await operator.removeUpstream(id)
+        return { status: 204 }
+      },
     }),
   ]
 }

@@ -21,6 +21,7 @@ export function createMetrics(operator: Operator): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix, eventLoopMonitoringPrecision: eventLoopResolutionMs })
   registerNodes(registry, operator)
+  registerUpstreams(registry, operator)
   registerConnections(registry, operator)
   registerTraffic(registry, operator)
   const unsubscribe = registerMigrations(registry, operator)
@@ -97,6 +98,41 @@ export function imbalanceByPool(nodes: NodeView[]): Map<string, number> {
 
 function isUp(node: NodeView): boolean {
   return node.state !== 'down' && node.health !== 'down'
+}
+
+function registerUpstreams(registry: Registry, operator: Operator): void {
+  new Gauge({
+    name: `${prefix}upstreams`,
+    help: 'Servers that are known by URL, by pool and health.',
+    labelNames: ['pool', 'health'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const { pool, health } of operator.upstreams()) this.inc({ pool, health })
+    },
+  })
+  new Counter({
+    name: `${prefix}upstream_probes_total`,
+    help: 'Probes of upstreams by result; void: this gateway was stalled.',
+    labelNames: ['result'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [result, count] of Object.entries(operator.upstreamCounters.probes))
+        this.inc({ result }, count)
+    },
+  })
+  new Counter({
+    name: `${prefix}upstream_ejections_total`,
+    help: 'Upstreams that were taken away because of their traffic, by what it met.',
+    labelNames: ['cause'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [cause, count] of Object.entries(operator.upstreamCounters.ejections))
+        this.inc({ cause }, count)
+    },
+  })
 }
 
 function registerConnections(registry: Registry, operator: Operator): void {

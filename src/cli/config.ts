@@ -5,6 +5,7 @@ import { type ConfigLeaf, configLeaves, readEnvironment } from './config-env.ts'
 import { ConfigError, type ConfigMistake } from './config-error.ts'
 import { configComplaintText, parseConfigText, type RawConfig } from './config-file.ts'
 import { configSchema, type GatewayConfig, type GatewayTokens } from './config-schema.ts'
+import { upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
 const tokenBytesMax = 4096
@@ -122,7 +123,7 @@ function assertConsistent(config: GatewayConfig, source: string): void {
 /** Default routes lead to nodes, all others to upstreams. */
 function poolMistakes({ pool, pools, routes }: GatewayConfig): string[] {
   const names = Object.keys(pools)
-  const mistakes: string[] = []
+  const mistakes: string[] = upstreamPoolMistakes(pools)
   if (names.includes(pool)) {
     mistakes.push(
       `pools.${pool}: /ws and /sse are served by nodes of pool ${pool}; give its upstreams another pool and a route`,

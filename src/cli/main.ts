@@ -19,6 +19,7 @@ import { addPublish } from './commands/publish.ts'
 import { addRebalance } from './commands/rebalance.ts'
 import { addSessions } from './commands/sessions.ts'
 import { addSimulate } from './commands/simulate.ts'
+import { addUpstreams } from './commands/upstreams.ts'
 import { addWeight } from './commands/weight.ts'
 import { CommandFailed } from './errors.ts'
 
@@ -38,6 +39,7 @@ function createProgram(): Command {
   addDrain(program)
   addActivate(program)
   addWeight(program)
+  addUpstreams(program)
   addRebalance(program)
   addGateways(program)
   addMigrate(program)

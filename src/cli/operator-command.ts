@@ -35,7 +35,8 @@ export function operatorAction<Args extends unknown[], Options>(
 ): (...received: unknown[]) => Promise<void> {
   return async (...received) => {
     const command = received.at(-1) as Command
-    const options = command.opts<Options & { url: URL; json?: boolean }>()
+    // A command with subcommands takes the options that stand behind these.
+    const options = command.optsWithGlobals<Options & { url: URL; json?: boolean }>()
     const [{ createApiClient }, { createOutput }, { followOperation }] = await Promise.all([
       import('./api-client.ts'),
       import('./output.ts'),

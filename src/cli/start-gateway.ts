@@ -12,19 +12,21 @@ import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
 import { Persistence } from '../edge/persistence.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
-import { ConfiguredUpstreams } from '../gateway/configured-upstreams.ts'
+import { probeUpstream } from '../edge/upstream/probe.ts'
+import { Directory } from '../gateway/directory.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { GatewayDrain } from '../gateway/gateway-drain.ts'
+import { LinkedNode } from '../gateway/linked-node.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
-import type { UpstreamPool } from '../gateway/upstream-directory.ts'
-import type { UpstreamsOptions } from '../gateway/upstreams.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import type { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
+import { refusalOfOwn } from './own-listeners.ts'
+import { upstreamPools } from './upstream-pools.ts'
 
 export interface RunningGateway {
   readonly operator: Operator
@@ -48,6 +50,15 @@ export async function startGateway(
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
   const cluster = await joinCluster(config, logger)
+  const pools = Object.entries(config.pools)
+  const directory = new Directory({
+    pools: upstreamPools(config.pools),
+    shared: cluster.upstreams,
+    probe: probeUpstream,
+    refuse: (address) => refusalOfOwn(address, ownPorts(), cluster.registry.entries()),
+    isTaken: (id) => gateway.nodes.get(id) instanceof LinkedNode,
+    onProblem: (problem) => logger.warn({ code: problem.code }, problem.message),
+  })
   const gateway = new Gateway({
     id,
     limits: { ...defaultLimits, ...config.limits },
@@ -56,11 +67,14 @@ export async function startGateway(
     cluster,
     slowConsumer: config.slowConsumer,
     history: config.channels.history,
-    upstreams: upstreamsOf(config),
+    upstreams:
+      pools.length === 0
+        ? null
+        : { source: directory, migrate: new Map(pools.map(([name, { migrate }]) => [name, migrate])) },
     rebalance: { ...config.rebalance, maxMovesPerRound: config.rebalance.maxMovesPerRound ?? null },
   })
   const drain = new GatewayDrain(gateway, turnAway)
-  const operator = new OperatorView(gateway, drain)
+  const operator = new OperatorView(gateway, drain, directory)
   operator.onEvent((event) => logEvent(logger, event))
   const links = createLinkAcceptor({
     gatewayId: gateway.id,
@@ -110,6 +124,11 @@ export async function startGateway(
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
   })
 
+  function ownPorts(): number[] {
+    const listening = [internal, clients.server].filter(({ listening }) => listening).map(portOf)
+    return [config.internal.port, config.public.port, ...listening]
+  }
+
   function announce(state: GatewayEntry['state']): Promise<boolean> {
     const internalUrl = config.internalUrl ?? urlOf(config.internal.host, portOf(internal))
     const { startedAt } = gateway
@@ -125,6 +144,7 @@ export async function startGateway(
 
   async function close(): Promise<void> {
     gateway.stop()
+    directory.close()
     void cluster.registry.withdraw()
     // What the nodes are to know of their clients leaves at the end of the turn.
     await new Promise(setImmediate)
@@ -141,8 +161,12 @@ export async function startGateway(
 
   try {
     const internalPort = await listen(internal, config.internal)
-    const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
     gateway.start()
+    if (pools.length > 0) {
+      directory.start()
+      await directory.settled()
+    }
+    const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
     await announce('active')
     return { operator, publicPort, internalPort, leave: () => drain.begin().left, close }
   } catch (error) {
@@ -153,26 +177,6 @@ export async function startGateway(
 
 export function newGatewayId(): string {
   return `${hostname()}-${randomBytes(4).toString('hex')}`
-}
-
-function upstreamsOf({ pools }: GatewayConfig): UpstreamsOptions | null {
-  if (Object.keys(pools).length === 0) return null
-  return {
-    source: new ConfiguredUpstreams(Object.entries(pools).map(([name, pool]) => upstreamPool(name, pool))),
-    migrate: new Map(Object.entries(pools).map(([name, { migrate }]) => [name, migrate])),
-  }
-}
-
-function upstreamPool(name: string, pool: GatewayConfig['pools'][string]): UpstreamPool {
-  return {
-    name,
-    upstreams: pool.upstreams.map((upstream) =>
-      typeof upstream === 'string' ? { url: upstream } : upstream,
-    ),
-    dns: pool.dns ?? null,
-    probe: { ...pool.probe, path: pool.probe.path ?? null },
-    allowedAddresses: pool.allowedAddresses ?? null,
-  }
 }
 
 /** One client may be at nodes and at several pools of upstreams: each has a name of its own. */

@@ -50,7 +50,7 @@ const probe = z
       .regex(/^\/[\x21-\x7e]{0,254}$/)
       .exactOptional()
       .describe('Asked by GET; 200 to 399 is a success. Default: a TCP connection is one.'),
-    intervalMs: z.int().min(10).max(timerMsMax).default(5_000).describe('Milliseconds between probes.'),
+    intervalMs: z.int().min(100).max(timerMsMax).default(5_000).describe('Milliseconds between probes.'),
     timeoutMs: z.int().min(1).max(timerMsMax).default(2_000),
     failures: z
       .int()

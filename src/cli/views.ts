@@ -1,4 +1,5 @@
 import type { ChannelView, NodeView, Operation, RebalanceResult, SessionView } from '../gateway/operator.ts'
+import type { UpstreamView } from '../gateway/upstream-directory.ts'
 import { age, type Cell, type Column, milliseconds, type Output, percent, printable } from './output.ts'
 
 export const nodeColumns: Column<NodeView>[] = [
@@ -23,6 +24,23 @@ function stateCell({ state }: NodeView): Cell {
 
 function healthCell({ health }: NodeView): Cell {
   const colours = { healthy: 'green', suspect: 'yellow', down: 'red' } as const
+  return { text: health, colour: colours[health] }
+}
+
+export const upstreamColumns: Column<UpstreamView>[] = [
+  { title: 'UPSTREAM', cell: (upstream) => upstream.id },
+  { title: 'POOL', cell: (upstream) => upstream.pool },
+  { title: 'URL', cell: (upstream) => upstream.url },
+  { title: 'ADDRESS', cell: (upstream) => upstream.address ?? '-' },
+  { title: 'FROM', cell: (upstream) => upstream.origin },
+  { title: 'WEIGHT', align: 'right', cell: (upstream) => upstream.weight },
+  { title: 'DRAIN', cell: ({ drain }) => (drain === null ? '-' : 'ordered') },
+  { title: 'HEALTH', cell: upstreamHealthCell },
+  { title: 'WHY', cell: (upstream) => upstream.reason ?? '' },
+]
+
+function upstreamHealthCell({ health }: UpstreamView): Cell {
+  const colours = { healthy: 'green', unhealthy: 'red', ejected: 'yellow', unresolved: 'red' } as const
   return { text: health, colour: colours[health] }
 }
 

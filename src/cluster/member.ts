@@ -1,12 +1,14 @@
 import type { Bus } from './bus.ts'
 import type { History } from './history.ts'
 import type { Registry } from './registry.ts'
+import type { SharedUpstreams } from './upstreams.ts'
 
 /** One process's place in a cluster. */
 export interface ClusterMember {
   readonly bus: Bus
   readonly history: History
   readonly registry: Registry
+  readonly upstreams: SharedUpstreams
   /** Closes all of it without withdrawing; call `registry.withdraw()` before for an orderly leave. */
   close(): Promise<void>
 }

@@ -7,6 +7,8 @@ import { assertChannelName, assertMessageSize, busClosed, channelTaken } from '.
 import { LeasedRegistry } from './leased-registry.ts'
 import type { ClusterMember } from './member.ts'
 import { HistoryRecords, MemoryHistory } from './memory-history.ts'
+import { MemoryUpstreamRecords } from './memory-upstreams.ts'
+import { RecordedUpstreams } from './recorded-upstreams.ts'
 import type { Registry, RegistryStore, StoreView } from './registry.ts'
 
 export interface MemoryClusterOptions {
@@ -26,6 +28,7 @@ export class MemoryCluster {
   private readonly buses = new Set<MemoryBus>()
   private readonly records: RegistryRecords
   private readonly histories: HistoryRecords
+  private readonly upstreamRecords = new MemoryUpstreamRecords()
 
   constructor(options: MemoryClusterOptions = {}) {
     this.limits = { ...defaultLimits, ...options.limits }
@@ -40,6 +43,11 @@ export class MemoryCluster {
     const { messageBytes } = this.limits
     const bus = new MemoryBus(this.buses, messageBytes)
     const registry = this.registry()
+    const upstreams = new RecordedUpstreams({
+      records: this.upstreamRecords.records(),
+      refreshMs: this.limits.leaseRefreshMs,
+      onProblem: this.onProblem,
+    })
     const history = new MemoryHistory({
       records: this.histories,
       messageBytes,
@@ -51,8 +59,9 @@ export class MemoryCluster {
       bus,
       registry,
       history,
+      upstreams,
       async close() {
-        await Promise.all([bus.close(), registry.close()])
+        await Promise.all([bus.close(), registry.close(), upstreams.close()])
       },
     }
   }
@@ -70,6 +79,11 @@ export class MemoryCluster {
   /** Stores an entry unchecked, as any program with access to Redis could: to try what readers make of it. */
   plant(key: string, json: string): void {
     this.records.plant(key, json, this.limits.leaseMs)
+  }
+
+  /** The same for what is kept of upstreams; null deletes. */
+  plantUpstream(hash: 'entries' | 'settings', key: string, json: string | null): void {
+    this.upstreamRecords.plant(hash, key, json)
   }
 }
 

@@ -3,11 +3,13 @@ import { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { LeasedRegistry } from './leased-registry.ts'
 import type { ClusterMember } from './member.ts'
+import { RecordedUpstreams } from './recorded-upstreams.ts'
 import { RedisBus } from './redis-bus.ts'
 import { RedisHistory } from './redis-history.ts'
 import { RedisRegistryStore } from './redis-registry.ts'
 import { RedisServers } from './redis-servers.ts'
 import { RedisSubscriptions } from './redis-subscriptions.ts'
+import { RedisUpstreamRecords } from './redis-upstreams.ts'
 import { parseRedisUrls } from './redis-url.ts'
 
 export interface RedisOptions {
@@ -64,14 +66,20 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
   const history = new RedisHistory({ servers, channelPrefix, messageBytes })
   const store = new RedisRegistryStore({ servers, subscriptions, prefix })
   const registry = new LeasedRegistry({ store, leaseMs, leaseRefreshMs, now, onProblem })
+  const upstreams = new RecordedUpstreams({
+    records: new RedisUpstreamRecords({ servers, subscriptions, prefix }),
+    refreshMs: leaseRefreshMs,
+    onProblem,
+  })
   await servers.settled()
   await store.settled()
   return {
     bus,
     registry,
     history,
+    upstreams,
     async close() {
-      await Promise.all([bus.close(), registry.close()])
+      await Promise.all([bus.close(), registry.close(), upstreams.close()])
       await Promise.all([subscriptions.close(), servers.close()])
     },
   }

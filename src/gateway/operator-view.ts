@@ -19,6 +19,8 @@ import type {
   SessionView,
 } from './operator.ts'
 import type { Session } from './session.ts'
+import type { NewUpstream, UpstreamDirectory, UpstreamView } from './upstream-directory.ts'
+import { UpstreamEntry } from './upstream-entry.ts'
 
 const defaultPageSize = 100
 const maxPageSize = 1_000
@@ -27,10 +29,12 @@ const maxPageSize = 1_000
 export class OperatorView implements Operator {
   private readonly gateway: Gateway
   private readonly ownDrain: GatewayDrain
+  private readonly directory: UpstreamDirectory
 
-  constructor(gateway: Gateway, drain: GatewayDrain) {
+  constructor(gateway: Gateway, drain: GatewayDrain, directory: UpstreamDirectory) {
     this.gateway = gateway
     this.ownDrain = drain
+    this.directory = directory
   }
 
   get gatewayId() {
@@ -190,6 +194,22 @@ export class OperatorView implements Operator {
     return this.gateway.detached.size
   }
 
+  get upstreamCounters() {
+    return this.directory.counters
+  }
+
+  upstreams(): UpstreamView[] {
+    return this.directory.list()
+  }
+
+  addUpstream(upstream: NewUpstream): Promise<UpstreamView> {
+    return this.directory.add(upstream)
+  }
+
+  removeUpstream(id: string): Promise<void> {
+    return this.directory.remove(id)
+  }
+
   readiness(): { ready: boolean; reasons: string[] } {
     const { stopping, cluster } = this.gateway
     const degraded = [cluster.bus.status(), cluster.registry.status()].flatMap(({ reason }) => reason ?? [])
@@ -214,7 +234,9 @@ export class OperatorView implements Operator {
 
   private findLiveNode(id: string): NodeEntry {
     const node = this.findNode(id)
-    if (node.health === 'down') throw new EvenkeelError('CONFLICT', `node ${id} is down`)
+    // An upstream that gets nothing new may still have sessions, and may be back at any moment.
+    if (node.health === 'down' && !(node instanceof UpstreamEntry))
+      throw new EvenkeelError('CONFLICT', `node ${id} is down`)
     return node
   }
 

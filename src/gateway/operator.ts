@@ -1,5 +1,6 @@
 import type { Limits } from '../protocol/limits.ts'
 import type { Continued, SessionMeta } from '../protocol/link-records.ts'
+import type { NewUpstream, UpstreamCounters, UpstreamView } from './upstream-directory.ts'
 
 /** What operators see and do. The admin API, metrics and the demo stand on this interface alone. */
 export interface Operator {
@@ -45,6 +46,16 @@ export interface Operator {
   channelHistory(channel: string): Promise<ChannelView['history']>
   /** Fans out to the channel's members at all gateways. Throws BAD_REQUEST, NOT_READY (the bus is away). */
   publish(channel: string, data: string): Promise<{ deliveredLocal: number }>
+  readonly upstreamCounters: Readonly<UpstreamCounters>
+  /** The servers of this gateway's pools that are known by URL, also those that cannot be used. As nodes they are in `nodes()`. */
+  upstreams(): UpstreamView[]
+  /**
+   * Adds one for all gateways; where it is and whether it may be there is looked at first, and nothing is sent to it before. Rejects with BAD_REQUEST (a field),
+   * FORBIDDEN (its address), CONFLICT (the id is taken), TOO_MANY_REQUESTS (there are too many), NOT_READY (Redis is away).
+   */
+  addUpstream(upstream: NewUpstream): Promise<UpstreamView>
+  /** Its sessions are drained. Rejects with NOT_FOUND, CONFLICT (it is listed elsewhere), NOT_READY (Redis is away). */
+  removeUpstream(id: string): Promise<void>
   /** Ready with reasons: it serves, but what they name does not work. */
   readiness(): { ready: boolean; reasons: string[] }
   /** Returns the unsubscribe function. Listeners must not throw. */

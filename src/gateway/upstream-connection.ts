@@ -41,16 +41,23 @@ export class DialError extends Error {
   readonly unanswered: boolean
   /** It was a matter of time. */
   readonly timedOut: boolean
+  /** What the upstream said in place of yes; null: nothing of that kind. */
+  readonly status: number | null
 
-  constructor(message: string, { unanswered = false, timedOut = false, ...options }: DialErrorOptions = {}) {
+  constructor(
+    message: string,
+    { unanswered = false, timedOut = false, status = null, ...options }: DialErrorOptions = {},
+  ) {
     super(message, options)
     this.name = 'DialError'
     this.unanswered = unanswered
     this.timedOut = timedOut
+    this.status = status
   }
 }
 
 interface DialErrorOptions extends ErrorOptions {
   unanswered?: boolean
   timedOut?: boolean
+  status?: number | null
 }

@@ -1,3 +1,4 @@
+import type { DnsQuery } from '../cluster/dns-discovery.ts'
 import type { DrainOrder } from '../protocol/link-records.ts'
 
 /** Where an upstream comes from: the configuration, a DNS name in it, or the store that all gateways share. */
@@ -29,10 +30,11 @@ export interface UpstreamAddress {
 }
 
 /**
- * `added` comes once before anything else of the id. `changed`: weight, drain, URL or address; connections that are
- * open stay where they are. `healthy` and `unhealthy`: `healthy` has changed, and nothing else. `removed`: it gets no
+ * `added` comes once before anything else of the id. `changed`: weight, drain or address; connections that are
+ * open stay where they are. `healthy` and `unhealthy`: `healthy` has changed, and nothing else. An unhealthy upstream gets nothing new; what it has
+ * may still work, since one that is ejected for its errors lives, and so may one whose probes fail: connections say themselves when they break. `removed`: it gets no
  * new session; those that it has are drained as if an operator had asked for it, since whoever took it off a list need not know that they are there.
- * The same id may be `added` again meanwhile, in the same pool or another one.
+ * The same id may be `added` again meanwhile, with the same URL and pool or others.
  */
 export interface UpstreamChange {
   readonly type: 'added' | 'removed' | 'changed' | 'healthy' | 'unhealthy'
@@ -43,8 +45,8 @@ export interface UpstreamChange {
 }
 
 /**
- * What became of a request or a connection that was sent to an upstream. `ok`: it answered (any status below 500, or an
- * upgrade). `connect-failed`: no connection, or none in time. `error-response`: a status from 500, or an upgrade answered wrongly.
+ * What became of a request or a connection that was sent to an upstream. `ok`: it answered (any status below 500, also one that
+ * refuses a handshake). `connect-failed`: no connection, or none in time. `error-response`: a status from 500, or an upgrade answered wrongly.
  * `broken`: cut before its answer was complete, or a WebSocket that ended without a close frame.
  * What a client did (aborted, went away) is no outcome.
  */
@@ -96,7 +98,16 @@ export interface NewUpstream {
   id?: string
 }
 
+/** Totals since the gateway started. */
+export interface UpstreamCounters {
+  /** By result; `void`: the gateway itself was stalled. */
+  probes: { success: number; failure: number; void: number }
+  /** Upstreams that were taken away because of their traffic, by what it met. */
+  ejections: Record<Exclude<UpstreamOutcome, 'ok'>, number>
+}
+
 export interface UpstreamDirectory extends UpstreamSource {
+  readonly counters: Readonly<UpstreamCounters>
   list(): UpstreamView[]
   /**
    * Adds an upstream for all gateways. Rejects with BAD_REQUEST (a field), FORBIDDEN (its address may not be used), CONFLICT (the id
@@ -111,7 +122,8 @@ export interface UpstreamDirectory extends UpstreamSource {
 export interface UpstreamPool {
   readonly name: string
   readonly upstreams: readonly ConfiguredUpstream[]
-  readonly dns: UpstreamDns | null
+  /** Every address of the name is an upstream. */
+  readonly dns: DnsQuery | null
   readonly probe: ProbeSettings
   /** CIDR blocks; null: everything but what is never an upstream (link-local, metadata, unspecified, multicast, foreign names for loopback). */
   readonly allowedAddresses: readonly string[] | null
@@ -122,22 +134,6 @@ export interface ConfiguredUpstream {
   readonly id?: string
   /** Default 1. */
   readonly weight?: number
-}
-
-/** Every address of the name is an upstream. */
-export interface UpstreamDns {
-  /** Fully qualified. */
-  readonly name: string
-  /** `A` asks for A and AAAA records. `SRV` brings ports and weights along. Default `A`. */
-  readonly type?: 'A' | 'SRV'
-  /** For `A`; default 80, or 443 with `https`. */
-  readonly port?: number
-  /** Default `http`. */
-  readonly scheme?: 'http' | 'https'
-  /** Default 5 s. */
-  readonly intervalMs?: number
-  /** `address` or `address:port` of name servers. Default: the system's. */
-  readonly servers?: readonly string[]
 }
 
 export interface ProbeSettings {

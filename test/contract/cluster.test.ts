@@ -3,6 +3,7 @@ import { busContract } from './bus-contract.ts'
 import { historyContract } from './history-contract.ts'
 import { leadContract } from './lead-contract.ts'
 import { registryContract } from './registry-contract.ts'
+import { upstreamsContract } from './upstreams-contract.ts'
 import { worlds } from './worlds.ts'
 
 describe.each(worlds)('$name', (world) => {
@@ -13,4 +14,5 @@ describe.each(worlds)('$name', (world) => {
   describe('history', () => historyContract(world))
   describe('registry', () => registryContract(world))
   describe('lead', () => leadContract(world))
+  describe('upstreams', () => upstreamsContract(world))
 })

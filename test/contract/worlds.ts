@@ -13,6 +13,11 @@ export interface TestCluster {
   join(): Promise<TestMember>
   /** Stores a registry entry unchecked. */
   plant(key: string, json: string): Promise<void>
+  /** Writes upstreams or settings as any Redis client may, without telling anybody; null deletes. */
+  plantUpstreams(
+    hash: 'entries' | 'settings',
+    pairs: readonly (readonly [key: string, json: string | null])[],
+  ): Promise<void>
   /** Publishes as any Redis client may; absent where there is no Redis. */
   foreignPublish?(channel: string, payload: Buffer | string): Promise<void>
 }
@@ -40,6 +45,9 @@ const memory: World = {
       },
       async plant(key, json) {
         cluster.plant(key, json)
+      },
+      async plantUpstreams(hash, pairs) {
+        for (const [key, json] of pairs) cluster.plantUpstream(hash, key, json)
       },
     }
   },
@@ -72,6 +80,14 @@ function redisWorld(
           await owner.command('ZADD', `${tag}leases`, Date.now() + testLimits.leaseMs, key)
           await owner.command('SET', `${tag}revision`, Date.now() * 1_000)
           await owner.command(publish, `${tag}changes`, 'changed')
+        },
+        async plantUpstreams(hash, pairs) {
+          const raw = `${prefix}{upstreams}:${hash}`
+          const owner = await servers.ownerOf(raw)
+          const written = pairs.flatMap(([key, json]) => (json === null ? [] : [key, json]))
+          const deleted = pairs.flatMap(([key, json]) => (json === null ? [key] : []))
+          if (written.length > 0) await owner.command('HSET', raw, ...written)
+          if (deleted.length > 0) await owner.command('HDEL', raw, ...deleted)
         },
         async foreignPublish(channel, payload) {
           const raw = `${prefix}channel:${channel}`

@@ -92,6 +92,35 @@ describe('nodes and sessions', () => {
   })
 })
 
+describe('upstreams', () => {
+  test('are listed, added with 201 and removed with 204', async () => {
+    const { port, operator } = await start()
+    expect((await call(port, 'GET', '/api/v1/upstreams')).json).toEqual(operator.upstreamList)
+    const body = { pool: 'legacy', url: 'http://10.0.0.7:3000', weight: 2.5, id: 'chat:7' }
+    const added = await callJson(port, 'POST', '/api/v1/upstreams', body)
+    expect([added.status, added.json]).toEqual([201, expect.objectContaining({ ...body, origin: 'store' })])
+    const removed = await call(port, 'DELETE', '/api/v1/upstreams/chat%3A7')
+    expect([removed.status, removed.text]).toEqual([204, ''])
+    expect((await call(port, 'DELETE', '/api/v1/upstreams/chat%3A7')).json).toMatchObject({
+      status: 404,
+      code: 'NOT_FOUND',
+    })
+  })
+
+  test.each([
+    [{ pool: 'legacy' }, 400, 'url'],
+    [{ url: 'http://10.0.0.7' }, 400, 'pool'],
+    [{ pool: 'legacy', url: 'http://10.0.0.7', weight: 0 }, 400, 'weight'],
+    [{ pool: 'legacy', url: 'http://10.0.0.7', wait: 1 }, 400, 'unknown key "wait"'],
+    [{ pool: 'legacy', url: 'x'.repeat(513) }, 400, 'url'],
+    [{ pool: 'legacy', url: 'http://169.254.169.254' }, 403, 'metadata'],
+  ])('%j: %d', async (body, status, detail) => {
+    const { port } = await start()
+    const answer = await callJson(port, 'POST', '/api/v1/upstreams', body)
+    expect([answer.status, answer.json.detail]).toEqual([status, expect.stringContaining(detail)])
+  })
+})
+
 describe('rebalance', () => {
   test('one pool: the plan itself', async () => {
     const { port, operator } = await start()
@@ -323,6 +352,10 @@ describe('metrics', () => {
       'evenkeel_slow_consumers_total{action="close"} 5',
       'evenkeel_resumes_total{result="taken"} 2',
       'evenkeel_detached_sessions 6',
+      'evenkeel_upstreams{pool="legacy",health="healthy"} 1',
+      'evenkeel_upstream_probes_total{result="success"} 7',
+      'evenkeel_upstream_probes_total{result="void"} 1',
+      'evenkeel_upstream_ejections_total{cause="error-response"} 3',
       'evenkeel_degraded 0',
       'evenkeel_publishes_failed_total 0',
     ]) {

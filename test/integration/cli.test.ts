@@ -34,6 +34,7 @@ describe('usage', () => {
       'drain',
       'activate',
       'weight',
+      'upstreams',
       'rebalance',
       'migrate',
       'events',
@@ -55,10 +56,13 @@ describe('usage', () => {
     [['drain', '--gateway', 'gw-1', '--rate', '5'], "cannot be used with option '--rate <n>'"],
     [['weight', 'a', 'heavy'], 'above 0 and at most 1000000'],
     [['weight', 'a', '0'], 'above 0 and at most 1000000'],
+    [['upstreams', 'add', 'legacy'], "missing required argument 'url'"],
+    [['upstreams', 'add', 'legacy', 'http://a', '--weight', '0'], 'above 0 and at most 1000000'],
+    [['upstreams', 'remove'], "missing required argument 'upstream'"],
     [['drain', 'a', '--rate', '0'], 'integer from 1 to 1000000'],
     [['sessions', '--limit', '1001'], 'integer from 1 to 1000'],
     [['gateway', '--port', '70000'], 'integer from 0 to 65535'],
-    [['gateway', '--policy', 'best'], 'weighted-least-connections, round-robin, random'],
+    [['gateway', '--policy', 'best'], 'weighted-least-connections, least-connections, '],
     [['gateway', '--log-level', 'loud'], 'fatal, error, warn'],
     [['demo', '--nodes', '2', '--weights', '1,1,2'], 'needs as many weights'],
     [['demo', '--weights', '1,x'], 'above 0'],
@@ -133,6 +137,27 @@ describe('operator commands', () => {
     expect([drain.code, migrate.code]).toEqual([1, 1])
     expect(drain.stderr).toContain('drain of a failed: 0 of 2 moved, 2 failed')
     expect(JSON.parse(migrate.stdout)).toMatchObject({ kind: 'migrate', state: 'failed' })
+  })
+
+  test('upstreams: listed, added, removed', async () => {
+    const { upstreamList } = admin.operator
+    const table = await run(['upstreams'])
+    expect([table.code, table.stdout]).toEqual([
+      0,
+      expect.stringMatching(/^UPSTREAM +POOL +URL.*\nu1 +legacy +http/),
+    ])
+    const add = ['upstreams', 'add', 'legacy', 'http://10.0.0.7:3000', '--weight', '2', '--id', 'u2']
+    expect((await run(add)).stdout).toMatch(/u2 +legacy.* unhealthy +not probed yet\n$/)
+    expect(JSON.parse((await run(['upstreams', '--json'])).stdout)).toEqual(upstreamList)
+    const another = await run(['upstreams', 'add', 'legacy', 'http://10.0.0.8:3000', '--json'])
+    expect(JSON.parse(another.stdout)).toMatchObject({ id: 'new', weight: 1 })
+    const refused = await run(['upstreams', 'add', 'legacy', 'http://169.254.169.254'])
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('metadata')])
+    expect((await run(['upstreams', 'remove', 'u2'])).stdout).toBe('u2 is removed.\n')
+    expect(JSON.parse((await run(['upstreams', 'remove', 'new', '--json'])).stdout)).toEqual({
+      removed: 'new',
+    })
+    expect(upstreamList.map(({ id }) => id)).toEqual(['u1'])
   })
 
   test('activate, weight and operation', async () => {

@@ -8,7 +8,9 @@ import { inspect } from 'node:util'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import type { ClusterMember } from '../../src/cluster/member.ts'
 import { joinRedis } from '../../src/cluster/redis.ts'
+import type { StoredUpstreams } from '../../src/cluster/upstreams.ts'
 import { gatewayEntry, joinRedisInTest, recordChanges, recordChannel } from '../support/clusters.ts'
+import { Recorder } from '../support/recorder.ts'
 import { RedisServer } from '../support/redis.ts'
 
 const password = 'hunter2/@:%'
@@ -18,8 +20,8 @@ const encoded = encodeURIComponent(password)
 const grants = [
   'resetkeys ~evenkeel:* resetchannels &evenkeel:* -@all +hello +auth +ping +client|setname',
   '+publish +subscribe +unsubscribe +spublish +ssubscribe +sunsubscribe +cluster|slots +eval +evalsha',
-  '+time +info +get +set +del +pexpire +hget +hset +hdel +hstrlen +zadd +zscore +zrem +zrange +zrangebyscore',
-  '+xadd +xrevrange',
+  '+time +info +get +set +del +pexpire +hget +hset +hdel +hlen +hkeys +hstrlen +zadd +zscore +zrem +zrange',
+  '+zrangebyscore +xadd +xrevrange',
 ].join(' ')
 
 async function startRedis(args: string[] = []): Promise<RedisServer> {
@@ -67,6 +69,13 @@ async function useAll(member: ClusterMember): Promise<void> {
   expect(await member.registry.lead('plan', 60_000)).toBe(true)
   await member.registry.withdraw()
   await seen.until((items) => items.length === 2)
+  const upstream = { id: 'a', pool: 'legacy', url: 'http://10.0.0.1', weight: 1 }
+  const lists = new Recorder<StoredUpstreams>()
+  onTestFinished(member.upstreams.watch(lists.add))
+  await member.upstreams.add(upstream)
+  member.upstreams.set('a', { weight: 2 })
+  await lists.until((items) => items.at(-1)?.settings.get('a')?.weight === 2)
+  expect(await member.upstreams.remove('a')).toBe(true)
   expect(member.bus.status()).toEqual({ ready: true, reason: null })
 }
 

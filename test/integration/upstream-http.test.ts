@@ -198,14 +198,14 @@ test('a PUT whose body was begun is not sent twice', async () => {
 
 test('where nothing listens, nothing was sent: a POST goes to the next one', async () => {
   const gone = await startHttpUpstream(() => {})
-  await gone.kill()
   const good = await startHttpUpstream(async (request, response) => response.end(await textOf(request)))
   const gateway = await startUpstreamGateway([gone, good])
+  const alone = await startUpstreamGateway([gone])
+  await gone.kill()
   for (let i = 0; i < 20; i++) {
     const response = await fetch(url(gateway), { method: 'POST', body: `message ${i}` })
     expect([response.status, await response.text()]).toEqual([200, `message ${i}`])
   }
-  const alone = await startUpstreamGateway([gone])
   expect((await fetch(url(alone), { method: 'POST', body: 'x' })).status).toBe(502)
 })
 

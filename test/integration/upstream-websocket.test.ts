@@ -234,8 +234,8 @@ test('an upstream that has gone without a word is noticed', async () => {
 
 test('nothing listens: 502; all are gone: 502, not a hang', async () => {
   const gone = await startRawUpstream(() => {})
-  await gone.kill()
   const gateway = await startUpstreamGateway([gone])
+  await gone.kill()
   expect((await refusal(gateway)).status).toBe(502)
 })
 

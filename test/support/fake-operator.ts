@@ -11,6 +11,7 @@ import type {
   SessionQuery,
   SessionView,
 } from '../../src/gateway/operator.ts'
+import type { NewUpstream, UpstreamView } from '../../src/gateway/upstream-directory.ts'
 import { EvenkeelError } from '../../src/protocol/errors.ts'
 import { defaultLimits } from '../../src/protocol/limits.ts'
 import { channelNameRule, isChannelName } from '../../src/protocol/names.ts'
@@ -36,6 +37,21 @@ export function fakeNode(id: string, change: Partial<NodeView> = {}): NodeView {
     connectedAt: 1_700_000_000_000,
     version: '1.0.0',
     url: null,
+    ...change,
+  }
+}
+
+export function fakeUpstream(id: string, change: Partial<UpstreamView> = {}): UpstreamView {
+  return {
+    id,
+    pool: 'legacy',
+    url: 'http://chat.internal:3000',
+    origin: 'config',
+    weight: 1,
+    drain: null,
+    address: '10.0.0.1:3000',
+    health: 'healthy',
+    reason: null,
     ...change,
   }
 }
@@ -83,6 +99,11 @@ export class FakeOperator implements Operator {
     resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0 },
   }
   readonly detachedSessions = 6
+  readonly upstreamCounters = {
+    probes: { success: 7, failure: 2, void: 1 },
+    ejections: { 'connect-failed': 0, 'error-response': 3, broken: 0 },
+  }
+  readonly upstreamList: UpstreamView[] = [fakeUpstream('u1')]
   ready: { ready: boolean; reasons: string[] } = { ready: true, reasons: [] }
   /** How a running operation ends; it does at the second look. */
   operationsEnd: 'done' | 'failed' = 'done'
@@ -198,6 +219,28 @@ export class FakeOperator implements Operator {
   publish(channel: string, data: string) {
     this.calls.push({ method: 'publish', args: [channel, data] })
     return Promise.resolve({ deliveredLocal: 2 })
+  }
+
+  upstreams(): UpstreamView[] {
+    return this.upstreamList
+  }
+
+  async addUpstream({ pool, url, weight = 1, id = 'new' }: NewUpstream): Promise<UpstreamView> {
+    if (url.includes('169.254.')) throw new EvenkeelError('FORBIDDEN', `url: ${url} is a metadata address`)
+    const view = fakeUpstream(id, {
+      pool,
+      url,
+      weight,
+      origin: 'store',
+      health: 'unhealthy',
+      reason: 'not probed yet',
+    })
+    this.upstreamList.push(view)
+    return view
+  }
+
+  async removeUpstream(id: string): Promise<void> {
+    this.upstreamList.splice(this.upstreamList.indexOf(find(this.upstreamList, 'upstream', id)), 1)
   }
 
   onEvent(listener: (event: OperatorEvent) => void): () => void {

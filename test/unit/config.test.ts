@@ -240,6 +240,33 @@ routes:
   - { path: /legacy/*, pool: legacy }
 `
 
+  test.each([
+    [
+      'a: {allowedAddresses: [10.0.0.0/8, 10.0.0.0/33]}',
+      'pools.a.allowedAddresses[1]: expected an address or a CIDR block',
+    ],
+    ['a: {allowedAddresses: [localhost]}', 'pools.a.allowedAddresses[0]: expected an address'],
+    [
+      'a: {dns: {name: x.y, servers: [1.2.3.4, dns.example]}}',
+      'pools.a.dns.servers[1]: expected an address, or address:port',
+    ],
+    ['a: {dns: {name: x.y, servers: ["1.2.3.4:0"]}}', 'pools.a.dns.servers[0]'],
+    [`a: {upstreams: [http://${'a'.repeat(63)}.b]}`, 'pools.a.upstreams[0]: aaa'],
+    [
+      'a: {upstreams: [http://x]}, b: {upstreams: [http://y, {url: http://z, id: "x:80"}]}',
+      'pools.b.upstreams[1]: x:80 is the id of pools.a.upstreams[0], too',
+    ],
+  ])('{%s} is refused', async (pools, message) => {
+    const name = await file('pools-bad.yaml', `pools: {${pools}}`)
+    await expect(checkConfigFile(name)).rejects.toThrow(message)
+  })
+
+  test('name servers are addresses with or without a port', async () => {
+    const servers = '[1.2.3.4, "1.2.3.4:53", "fd00::1", "[fd00::1]:53"]'
+    const name = await file('dns.yaml', `pools: {a: {dns: {name: x.y, servers: ${servers}}}}`)
+    expect((await checkConfigFile(name)).pools.a!.dns!.servers).toHaveLength(4)
+  })
+
   test('are read with their defaults', async () => {
     const { pools, routes } = await checkConfigFile(await file('pools.yaml', text))
     expect(pools).toEqual({

@@ -32,4 +32,9 @@ export class StallDetector {
     this.expectedAt = nowMs + this.intervalMs
     return late > this.toleranceMs
   }
+
+  /** The next tick is overdue: what has timed out now, may have been answered in time. */
+  isLate(nowMs: number): boolean {
+    return this.expectedAt !== null && nowMs - this.expectedAt > this.toleranceMs
+  }
 }

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocket } from 'ws'
 import { DialError, type UpstreamDial, type UpstreamListener } from '../../gateway/upstream-connection.ts'
+import type { UpstreamOutcome } from '../../gateway/upstream-directory.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import type { Limits } from '../../protocol/limits.ts'
@@ -47,7 +48,7 @@ export class WebSocketDial implements UpstreamDial {
       this.opened(connection)
       return connection
     } catch (error) {
-      if (!signal.aborted) entry.report(isUnanswered(error) ? 'connect-failed' : 'error-response')
+      if (!signal.aborted) entry.report(outcomeOf(error))
       throw error
     }
   }
@@ -106,7 +107,8 @@ export class WebSocketDial implements UpstreamDial {
         headers = answerHeaders(response)
       })
       ws.once('unexpected-response', (_request, response) => {
-        fail(`answered the handshake with ${response.statusCode}`)
+        const { statusCode: status = null } = response
+        fail(`answered the handshake with ${status}`, { status })
       })
       ws.once('error', (error: NodeJS.ErrnoException) =>
         fail(`failed: ${error.code ?? error.message}`, { unanswered: unanswered(), cause: error }),
@@ -124,8 +126,11 @@ export class WebSocketDial implements UpstreamDial {
   }
 }
 
-function isUnanswered(error: unknown): boolean {
-  return error instanceof DialError && error.unanswered
+/** A no is an answer: whoever may not connect, or asks for the wrong path, must not get an upstream ejected. */
+function outcomeOf(error: unknown): UpstreamOutcome {
+  if (!(error instanceof DialError)) return 'error-response'
+  if (error.status !== null && error.status < 500) return 'ok'
+  return error.unanswered ? 'connect-failed' : 'error-response'
 }
 
 function answerHeaders({ rawHeaders }: IncomingMessage): HeaderPair[] {

@@ -1,0 +1,59 @@
+import { parseAddress, parseBlock } from '../core/net/address.ts'
+import {
+  defaultUpstreamId,
+  isUpstreamId,
+  parseUpstreamUrl,
+  upstreamIdRule,
+} from '../core/net/upstream-url.ts'
+import type { UpstreamPool } from '../gateway/upstream-directory.ts'
+import type { GatewayConfig } from './config-schema.ts'
+
+type Pools = GatewayConfig['pools']
+
+/** The pools as the directory of upstreams takes them. */
+export function upstreamPools(pools: Pools): UpstreamPool[] {
+  return Object.entries(pools).map(([name, pool]) => ({
+    name,
+    upstreams: pool.upstreams.map((one) => (typeof one === 'string' ? { url: one } : one)),
+    dns: pool.dns ?? null,
+    probe: { ...pool.probe, path: pool.probe.path ?? null },
+    allowedAddresses: pool.allowedAddresses ?? null,
+  }))
+}
+
+/** What a schema of single values cannot say. */
+export function upstreamPoolMistakes(pools: Pools): string[] {
+  const mistakes: string[] = []
+  const placeOfId = new Map<string, string>()
+  for (const { name, upstreams, dns, allowedAddresses } of upstreamPools(pools)) {
+    for (const [index, { url, id: given }] of upstreams.entries()) {
+      const place = `pools.${name}.upstreams[${index}]`
+      const parsed = parseUpstreamUrl(url)
+      // The schema says what is wrong with a URL.
+      if (parsed === null) continue
+      const id = given ?? defaultUpstreamId(parsed)
+      const other = placeOfId.get(id)
+      if (!isUpstreamId(id)) mistakes.push(`${place}: ${id} needs an id of ${upstreamIdRule}`)
+      else if (other !== undefined)
+        mistakes.push(`${place}: ${id} is the id of ${other}, too; give each its own`)
+      placeOfId.set(id, place)
+    }
+    for (const [index, text] of (allowedAddresses ?? []).entries()) {
+      if (parseBlock(text) !== null) continue
+      const expected = 'expected an address or a CIDR block such as 10.0.0.0/8'
+      mistakes.push(`pools.${name}.allowedAddresses[${index}]: ${expected}, got "${text}"`)
+    }
+    for (const [index, text] of (dns?.servers ?? []).entries()) {
+      if (isNameServer(text)) continue
+      const expected = 'expected an address, or address:port ([address]:port of IPv6)'
+      mistakes.push(`pools.${name}.dns.servers[${index}]: ${expected}, got "${text}"`)
+    }
+  }
+  return mistakes
+}
+
+function isNameServer(text: string): boolean {
+  if (parseAddress(text) !== null) return true
+  const [, bracketed, bare, port] = /^(?:\[([^\]]*)\]|([\d.]+)):(\d{1,5})$/.exec(text) ?? []
+  return parseAddress(bracketed ?? bare ?? '') !== null && Number(port) > 0 && Number(port) <= 65_535
+}
