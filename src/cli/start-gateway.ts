@@ -166,8 +166,10 @@ export async function startGateway(
       directory.start()
       await directory.settled()
     }
-    const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
+    // Who has clients is known to the others, and knows them: requests of one client may come to any of them.
     await announce('active')
+    await cluster.registry.refresh()
+    const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
     return { operator, publicPort, internalPort, leave: () => drain.begin().left, close }
   } catch (error) {
     await close()

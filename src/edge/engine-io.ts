@@ -58,7 +58,8 @@ export class EngineIoEdge {
   /** A request to `/socket.io/` or `/engine.io/`. Throws what the client is to be answered. */
   async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkOrigin(request, this.options.allowedOrigins)
-    const owner = this.ownerOf(request)
+    const owner = await this.ownerOf(request)
+    if (response.destroyed) return
     if (owner !== null) {
       this.forwarder.request(owner, request, response)
       return
@@ -71,7 +72,8 @@ export class EngineIoEdge {
   async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkNoBody(request)
     checkOrigin(request, this.options.allowedOrigins)
-    const owner = this.ownerOf(request)
+    const owner = await this.ownerOf(request)
+    if (socket.destroyed) return
     if (owner !== null) {
       this.forwarder.upgrade(owner, request, socket, head)
       return
@@ -97,7 +99,7 @@ export class EngineIoEdge {
     this.engine.close()
   }
 
-  private ownerOf({ url = '' }: IncomingMessage): URL | null {
+  private async ownerOf({ url = '' }: IncomingMessage): Promise<URL | null> {
     const sid = new URLSearchParams(splitTarget(url)[1]).get('sid')
     return sid === null ? null : this.forwarder.ownerOf(sid)
   }
