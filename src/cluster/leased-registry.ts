@@ -39,8 +39,6 @@ export class LeasedRegistry implements Registry {
   private readonly announced = new Map<string, Announced>()
   private readonly leads = new Set<string>()
   private readonly listeners = new Set<RegistryListener>()
-  /** Told after the next read. */
-  private refreshing: (() => void)[] = []
   private readonly view: RegistryView
   private readonly renewing: Repeated
   private readonly reading: Repeated
@@ -114,12 +112,6 @@ export class LeasedRegistry implements Registry {
     return this.view.entries()
   }
 
-  refresh(): Promise<void> {
-    if (this.closed) return Promise.resolve()
-    this.reading.soon()
-    return new Promise((resolve) => this.refreshing.push(resolve))
-  }
-
   async lead(name: string, ttlMs: number): Promise<boolean> {
     if (this.closed) throw closedError()
     if (!leaderNamePattern.test(name))
@@ -146,8 +138,6 @@ export class LeasedRegistry implements Registry {
     this.stopListening()
     this.renewing.stop()
     this.reading.stop()
-    for (const done of this.refreshing) done()
-    this.refreshing = []
     this.listeners.clear()
     this.announced.clear()
   }
@@ -178,13 +168,6 @@ export class LeasedRegistry implements Registry {
   }
 
   private async read(): Promise<void> {
-    const refreshing = this.refreshing
-    this.refreshing = []
-    await this.readOnce()
-    for (const done of refreshing) done()
-  }
-
-  private async readOnce(): Promise<void> {
     // Also when reading fails: what is unreadable now is read again later.
     this.reading.within(this.options.leaseRefreshMs)
     let stored: Awaited<ReturnType<RegistryStore['read']>>

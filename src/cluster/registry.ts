@@ -36,9 +36,6 @@ export interface Registry {
   /** The last view; empty unless something watches. */
   entries(): readonly Entry[]
 
-  /** Reads the view anew. Resolves when that is done, or could not be done; many calls at once are one read. Never rejects. */
-  refresh(): Promise<void>
-
   /**
    * Takes or renews an exclusive lease. True: this object holds it for `ttlMs` from the moment of the call; no other
    * one gets it before. False: another holds it. Rejects with NOT_READY when the store is away, BAD_REQUEST for a bad name or time.
