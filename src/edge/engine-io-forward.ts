@@ -33,21 +33,9 @@ export function ownerTag(gatewayId: string): string {
   return createHash('sha256').update(gatewayId).digest('base64url').slice(0, 8)
 }
 
-/**
- * The internal listener of the gateway with this tag; null when that is this gateway, or none. A gateway that has just begun has clients before
- * all others have heard of it: who is not known is looked for once more.
- */
-export async function otherGateway(gateway: Gateway, tag: string): Promise<URL | null> {
+/** The internal listener of the gateway with this tag; null when that is this gateway, or none that is known. */
+export function otherGateway(gateway: Gateway, tag: string): URL | null {
   if (tag === ownerTag(gateway.id)) return null
-  const known = knownGateway(gateway, tag)
-  if (known !== null || !tagPattern.test(tag)) return known
-  await gateway.cluster.registry.refresh()
-  return knownGateway(gateway, tag)
-}
-
-const tagPattern = /^[\w-]{8}$/
-
-function knownGateway(gateway: Gateway, tag: string): URL | null {
   for (const entry of gateway.cluster.registry.entries()) {
     if (entry.kind === 'gateway' && ownerTag(entry.id) === tag)
       return new URL(entry.internalUrl.replace(/^ws/, 'http'))
@@ -67,8 +55,8 @@ export class EngineIoForwarder {
     this.token = token
   }
 
-  /** The internal listener of the owner; null when that is this gateway, or nobody. */
-  ownerOf(sid: string): Promise<URL | null> {
+  /** The internal listener of the owner; null when that is this gateway, or nobody that is known. */
+  ownerOf(sid: string): URL | null {
     return otherGateway(this.gateway, sid.split('.', 1)[0]!)
   }
 

@@ -58,8 +58,7 @@ export class EngineIoEdge {
   /** A request to `/socket.io/` or `/engine.io/`. Throws what the client is to be answered. */
   async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkOrigin(request, this.options.allowedOrigins)
-    const owner = await this.ownerOf(request)
-    if (response.destroyed) return
+    const owner = this.ownerOf(request)
     if (owner !== null) {
       this.forwarder.request(owner, request, response)
       return
@@ -72,8 +71,7 @@ export class EngineIoEdge {
   async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkNoBody(request)
     checkOrigin(request, this.options.allowedOrigins)
-    const owner = await this.ownerOf(request)
-    if (socket.destroyed) return
+    const owner = this.ownerOf(request)
     if (owner !== null) {
       this.forwarder.upgrade(owner, request, socket, head)
       return
@@ -99,7 +97,7 @@ export class EngineIoEdge {
     this.engine.close()
   }
 
-  private async ownerOf({ url = '' }: IncomingMessage): Promise<URL | null> {
+  private ownerOf({ url = '' }: IncomingMessage): URL | null {
     const sid = new URLSearchParams(splitTarget(url)[1]).get('sid')
     return sid === null ? null : this.forwarder.ownerOf(sid)
   }

@@ -88,7 +88,7 @@ export class SseEdge {
     if (token === '')
       throw new EvenkeelError('UNAUTHORIZED', 'Authorization: Bearer <token of the session event> is missing')
     const session = this.sessionHere(id)
-    const owner = session === null ? await otherGateway(this.options.gateway, tagOf(token)) : null
+    const owner = session === null ? otherGateway(this.options.gateway, tagOf(token)) : null
     if (owner === null) await this.execute(request, response, id, token)
     else await this.forwarder.forward(owner, request, response, token, corsHeaders(request))
   }
