@@ -158,7 +158,7 @@ class EpochJudge {
       (at) => at <= until! && until! - at <= explainsUs,
     )
     if (explained) this.verdict.reconnected++
-    else this.complain('disconnects', `${end} (${transport}), ${sinceLast(this.kills.gateways, until!)}`)
+    else this.complain('disconnects', `${end} (${transport})`)
   }
 
   /** What the client has sent: handled in order, and again only when a node was killed. */
@@ -291,10 +291,4 @@ class EpochJudge {
 
 function clip(numbers: readonly number[]): string {
   return `${numbers.slice(0, 20)}${numbers.length > 20 ? ` and ${numbers.length - 20} more` : ''}`
-}
-
-function sinceLast(gateways: Kills['gateways'], until: number): string {
-  const before = [...gateways.values()].filter((at) => at <= until)
-  if (before.length === 0) return 'no gateway was killed before'
-  return `${((until - Math.max(...before)) / 1e6).toFixed(1)} s after a gateway was killed`
 }
