@@ -24,6 +24,7 @@ export function createMetrics(operator: Operator): Metrics {
   registerUpstreams(registry, operator)
   registerConnections(registry, operator)
   registerTraffic(registry, operator)
+  registerRuns(registry, operator)
   const unsubscribe = registerMigrations(registry, operator)
   const delay = registerEventLoop(registry)
   return {
@@ -228,6 +229,42 @@ function registerTraffic(registry: Registry, operator: Operator): void {
   labelled('slow_consumers_total', 'Slow clients, by what was done about them.', 'action', () => ({
     ...operator.counters.slowConsumers,
   }))
+}
+
+function registerRuns(registry: Registry, operator: Operator): void {
+  new Gauge({
+    name: `${prefix}runs`,
+    help: 'Token streams whose producer is linked here (running), and those that are read here (read).',
+    labelNames: ['state'],
+    registers: [registry],
+    collect() {
+      const { running, read } = operator.runs
+      this.set({ state: 'running' }, running)
+      this.set({ state: 'read' }, read)
+    },
+  })
+  const total = (name: string, help: string, value: () => number) =>
+    new Counter({
+      name: prefix + name,
+      help,
+      registers: [registry],
+      collect() {
+        this.reset()
+        this.inc(value())
+      },
+    })
+  total('run_tokens_total', 'Deltas of token streams that were logged.', () => operator.runs.tokens)
+  total('runs_started_total', 'Token streams that were started here.', () => operator.runs.started)
+  new Counter({
+    name: `${prefix}runs_ended_total`,
+    help: 'Token streams that ended here, by how.',
+    labelNames: ['outcome'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [outcome, count] of Object.entries(operator.runs.ended)) this.inc({ outcome }, count)
+    },
+  })
 }
 
 function registerMigrations(registry: Registry, operator: Operator): () => void {

@@ -28,7 +28,11 @@ const historyRule = z.strictObject({
     .describe('They are forgotten this long after the last one.'),
 })
 
-const limitsThatMayBeZero: ReadonlySet<string> = new Set(['waitForNodeMs', 'migrationsPerSecond'])
+const limitsThatMayBeZero: ReadonlySet<string> = new Set([
+  'waitForNodeMs',
+  'migrationsPerSecond',
+  'runCoalesceMs',
+])
 
 function limitsShape(): Record<keyof Limits, z.ZodDefault<z.ZodInt>> {
   const fields = Object.entries(defaultLimits).map(([name, value]) => {

@@ -19,6 +19,7 @@ import { GatewayDrain } from '../gateway/gateway-drain.ts'
 import { LinkedNode } from '../gateway/linked-node.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
+import type { RunService } from '../gateway/run-types.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import type { EvenkeelError } from '../protocol/errors.ts'
@@ -30,6 +31,7 @@ import { upstreamPools } from './upstream-pools.ts'
 
 export interface RunningGateway {
   readonly operator: Operator
+  readonly runs: RunService
   readonly publicPort: number
   readonly internalPort: number
   /** Not ready and without a public listener from now on; clients leave, spread over `limits.gatewayDrainMs`. */
@@ -170,7 +172,7 @@ export async function startGateway(
     await announce('active')
     await cluster.registry.refresh()
     const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
-    return { operator, publicPort, internalPort, leave: () => drain.begin().left, close }
+    return { operator, runs: gateway.runs, publicPort, internalPort, leave: () => drain.begin().left, close }
   } catch (error) {
     await close()
     throw error

@@ -7,13 +7,15 @@ import { assertChannelName, assertMessageSize, busClosed, channelTaken } from '.
 import { LeasedRegistry } from './leased-registry.ts'
 import type { ClusterMember } from './member.ts'
 import { HistoryRecords, MemoryHistory } from './memory-history.ts'
+import { MemoryRuns, RunRecords } from './memory-runs.ts'
 import { MemoryUpstreamRecords } from './memory-upstreams.ts'
 import { RecordedUpstreams } from './recorded-upstreams.ts'
 import type { Registry, RegistryStore, StoreView } from './registry.ts'
+import type { RunLimit } from './run-log.ts'
 
 export interface MemoryClusterOptions {
   /** Default: those of `defaultLimits`. */
-  limits?: Partial<Record<'leaseMs' | 'leaseRefreshMs' | 'messageBytes', number>>
+  limits?: Partial<Record<'leaseMs' | 'leaseRefreshMs' | 'messageBytes' | RunLimit, number>>
   /** Milliseconds that only grow; default `performance.now`. */
   now?: () => number
   /** A junk entry, or an id that another process took. Default: nobody is told. */
@@ -23,6 +25,7 @@ export interface MemoryClusterOptions {
 /** A cluster inside one process: for a single gateway, and for tests with several. */
 export class MemoryCluster {
   private readonly limits: { leaseMs: number; leaseRefreshMs: number; messageBytes: number }
+  private readonly runRecords: RunRecords
   private readonly now: () => number
   private readonly onProblem: (problem: EvenkeelError) => void
   private readonly buses = new Set<MemoryBus>()
@@ -31,8 +34,10 @@ export class MemoryCluster {
   private readonly upstreamRecords = new MemoryUpstreamRecords()
 
   constructor(options: MemoryClusterOptions = {}) {
-    this.limits = { ...defaultLimits, ...options.limits }
+    const limits = { ...defaultLimits, ...options.limits }
+    this.limits = limits
     this.now = options.now ?? (() => performance.now())
+    this.runRecords = new RunRecords(this.now, limits)
     this.onProblem = options.onProblem ?? (() => {})
     this.records = new RegistryRecords(this.now)
     this.histories = new HistoryRecords(this.now)
@@ -55,12 +60,15 @@ export class MemoryCluster {
       deliver: (channel, { payload, text, position }) =>
         deliver(this.buses, channel, payload, text, position),
     })
+    const runs = new MemoryRuns(this.runRecords, () => !bus.status().ready)
     return {
       bus,
       registry,
       history,
+      runs,
       upstreams,
       async close() {
+        runs.close()
         await Promise.all([bus.close(), registry.close(), upstreams.close()])
       },
     }

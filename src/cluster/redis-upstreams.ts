@@ -23,7 +23,7 @@ export interface RedisUpstreamRecordsOptions {
   prefix: string
 }
 
-/** Upstreams and settings in Redis, PROTOCOL.md §5.4. */
+/** Upstreams and settings in Redis, PROTOCOL.md §5.5. */
 export class RedisUpstreamRecords implements UpstreamRecords {
   private readonly servers: RedisServers
   private readonly subscriptions: RedisSubscriptions

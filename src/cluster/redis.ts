@@ -7,10 +7,12 @@ import { RecordedUpstreams } from './recorded-upstreams.ts'
 import { RedisBus } from './redis-bus.ts'
 import { RedisHistory } from './redis-history.ts'
 import { RedisRegistryStore } from './redis-registry.ts'
+import { RedisRuns } from './redis-runs.ts'
 import { RedisServers } from './redis-servers.ts'
 import { RedisSubscriptions } from './redis-subscriptions.ts'
 import { RedisUpstreamRecords } from './redis-upstreams.ts'
 import { parseRedisUrls } from './redis-url.ts'
+import type { RunLimit } from './run-log.ts'
 
 export interface RedisOptions {
   /**
@@ -39,6 +41,7 @@ type RedisLimit =
   | 'messageBytes'
   | 'redisCommandMs'
   | 'redisInFlightBytes'
+  | RunLimit
 
 const prefixPattern = /^[A-Za-z0-9._:{}-]{1,64}$/
 
@@ -65,6 +68,7 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
   const bus = new RedisBus({ servers, subscriptions, channelPrefix, messageBytes, now, onProblem })
   const history = new RedisHistory({ servers, channelPrefix, messageBytes })
   const store = new RedisRegistryStore({ servers, subscriptions, prefix })
+  const runs = new RedisRuns({ servers, subscriptions, prefix, limits })
   const registry = new LeasedRegistry({ store, leaseMs, leaseRefreshMs, now, onProblem })
   const upstreams = new RecordedUpstreams({
     records: new RedisUpstreamRecords({ servers, subscriptions, prefix }),
@@ -77,6 +81,7 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
     bus,
     registry,
     history,
+    runs,
     upstreams,
     async close() {
       await Promise.all([bus.close(), registry.close(), upstreams.close()])

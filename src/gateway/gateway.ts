@@ -33,6 +33,7 @@ import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
 import type { ResumableSession } from './resumable-session.ts'
 import { Resumes } from './resumes.ts'
 import { Rooms } from './rooms.ts'
+import { Runs } from './runs.ts'
 import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
 import { Turn } from './turn.ts'
 import { UpstreamEntry } from './upstream-entry.ts'
@@ -102,6 +103,7 @@ export class Gateway {
   readonly resumes: Resumes
   /** Sessions that were here and are at other gateways now, as far as is remembered; the oldest first. */
   private readonly goneIds = new Set<string>()
+  readonly runs: Runs
   /** null: all nodes are linked. */
   readonly upstreams: Upstreams | null
   stopping = false
@@ -135,6 +137,13 @@ export class Gateway {
       rules: options.history ?? [],
       random: options.random ?? Math.random,
     })
+    this.runs = new Runs({
+      gatewayId: options.id,
+      limits: options.limits,
+      cluster: options.cluster,
+      turn: this.turn,
+      now: this.now,
+    })
     this.operations = new Operations((operation) => this.publish({ type: 'operation', operation }))
     this.nodes = new NodeTable(options.limits, {
       suspect: (node) => this.publish({ type: 'node-suspect', node: node.id }),
@@ -163,6 +172,7 @@ export class Gateway {
     this.timers.push(setInterval(() => this.nodes.tick(this.now()), this.nodes.tickMs))
     this.timers.push(setInterval(() => this.maintain(), maintenanceMs))
     this.rebalancer.start()
+    this.runs.begin()
     this.upstreams?.start()
     // The registry keeps a view only while somebody watches.
     this.cluster.registry.watch(() => {})
@@ -174,13 +184,14 @@ export class Gateway {
    */
   async leave(): Promise<void> {
     this.stopping = true
+    this.runs.leave(this.limits.gatewayDrainMs)
     for (const wake of this.nodeWaiters) wake()
     const leaving = [...this.sessions.values()]
     const startedAt = this.now()
     const spreadMs = this.limits.gatewayDrainMs
     let asked = 0
     // Clients may leave by themselves meanwhile; nobody is waited for who is not there.
-    while (leaving.some(({ connection }) => connection !== null)) {
+    while (this.runs.readers > 0 || leaving.some(({ connection }) => connection !== null)) {
       const elapsed = this.now() - startedAt
       if (elapsed > spreadMs + leaveGraceMs) break
       const due = Math.ceil(leaving.length * Math.min(1, elapsed / spreadMs))
@@ -196,6 +207,7 @@ export class Gateway {
     this.rebalancer.stop()
     this.migrator.stop()
     this.resumes.stop()
+    this.runs.stop()
     this.upstreams?.stop()
     for (const session of [...this.sessions.values()]) session.gatewayStops()
     for (const wake of this.nodeWaiters) wake()
@@ -299,6 +311,7 @@ export class Gateway {
         this.publish({ type: 'node-up', node: node.id, pool: node.pool })
         this.resumes.nodeJoined(node)
         this.tellPeers(node.pool)
+        this.runs.nodeJoined(node)
         this.nodesChanged()
       },
     }
@@ -354,6 +367,7 @@ export class Gateway {
       if (report.drain === null) this.activated(node)
       else if (node.state === 'active') this.drainOrdered(node, report.drain)
     }
+    this.runs.nodeReported(node)
     if (refused) this.nodesChanged()
   }
 
@@ -545,6 +559,7 @@ export class Gateway {
   private linkLost(node: LinkedNode): void {
     if (!node.link.closed) node.link.handlers = zombieHandlers(this, node)
     this.channels.nodeLost(node)
+    this.runs.nodeLost(node)
     this.tellPeers(node.pool)
     this.drains.get(node)?.finish(node.assigned.size === 0 ? 'done' : 'failed')
     this.resumes.nodeLost(node)

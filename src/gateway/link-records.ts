@@ -2,6 +2,7 @@ import type { LinkHandlers } from '../link/link.ts'
 import { clipCloseReason, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import {
+  isRunRecord,
   parseContinued,
   parseFound,
   parseRefusal,
@@ -16,6 +17,7 @@ import type { Gateway } from './gateway.ts'
 import { type LinkedNode, linkOf } from './linked-node.ts'
 import { ResumableSession } from './resumable-session.ts'
 import { cast, changeRooms, tell } from './room-records.ts'
+import { runRecord } from './run-records.ts'
 import type { Session } from './session.ts'
 
 /** What may cross with the end of a move or an assignment is no mistake of the node. */
@@ -42,6 +44,10 @@ export function linkHandlers(gateway: Gateway, node: LinkedNode): LinkHandlers {
         else channelRecord(gateway, node, type, flags, body)
         return
       }
+      if (isRunRecord(type)) {
+        runRecord(gateway.runs, node, type, number, term, batch.subarray(start, end))
+        return
+      }
       checkSize(gateway, type, end - start - 4)
       const session = gateway.sessions.get(number)
       if (session === undefined) {
@@ -64,8 +70,8 @@ export function linkHandlers(gateway: Gateway, node: LinkedNode): LinkHandlers {
 export function zombieHandlers(gateway: Gateway, node: LinkedNode): LinkHandlers {
   let told = false
   return {
-    record(_type, _flags, number) {
-      if (number !== 0) gateway.counters.staleFramesDropped++
+    record(type, _flags, number) {
+      if (number !== 0 && !isRunRecord(type)) gateway.counters.staleFramesDropped++
     },
     batchEnd() {
       if (told) return

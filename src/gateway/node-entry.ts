@@ -89,7 +89,12 @@ export abstract class NodeEntry implements Candidate {
   }
 
   get healthy(): boolean {
-    return this.health === 'healthy' && !this.refusing
+    return this.health === 'healthy' && !this.refusing && this.servesSessions
+  }
+
+  /** False: it makes runs only. */
+  get servesSessions(): boolean {
+    return true
   }
 
   get active(): boolean {

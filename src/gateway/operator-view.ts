@@ -15,6 +15,7 @@ import type {
   OperatorEvent,
   RebalanceOptions,
   RebalanceResult,
+  RunsView,
   SessionQuery,
   SessionView,
 } from './operator.ts'
@@ -48,6 +49,11 @@ export class OperatorView implements Operator {
   }
   get counters() {
     return this.gateway.counters
+  }
+
+  get runs(): RunsView {
+    const { owned, live, counters } = this.gateway.runs
+    return { running: owned.size, read: live.size, ...counters }
   }
 
   gateways(): GatewayView[] {
@@ -243,7 +249,8 @@ export class OperatorView implements Operator {
   private nodeView(node: NodeEntry): NodeView {
     const pool = this.gateway.nodes.inPool(node.pool)
     const sessions = sum(pool, ({ total }) => total)
-    const weight = sum(pool, ({ active, weight }) => (active ? weight : 0))
+    const takes = ({ active, servesSessions }: NodeEntry) => active && servesSessions
+    const weight = sum(pool, (one) => (takes(one) ? one.weight : 0))
     return {
       id: node.id,
       pool: node.pool,
@@ -256,7 +263,7 @@ export class OperatorView implements Operator {
       sessionsByTransport: byTransport(node),
       maxSessions: node.maxSessions,
       share: sessions === 0 ? 0 : node.total / sessions,
-      fairShare: node.active && weight > 0 ? node.weight / weight : 0,
+      fairShare: takes(node) && weight > 0 ? node.weight / weight : 0,
       messagesPerSecond: Math.round(node.messagesPerSecond * 10) / 10,
       connectedAt: node.connectedAt,
       ...node.description,

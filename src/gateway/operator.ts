@@ -1,5 +1,6 @@
 import type { Limits } from '../protocol/limits.ts'
 import type { Continued, SessionMeta } from '../protocol/link-records.ts'
+import type { RunCounters } from './run-host.ts'
 import type { NewUpstream, UpstreamCounters, UpstreamView } from './upstream-directory.ts'
 
 /** What operators see and do. The admin API, metrics and the demo stand on this interface alone. */
@@ -10,6 +11,8 @@ export interface Operator {
   readonly counters: Readonly<Counters>
   /** Resumable sessions whose client is away now. */
   readonly detachedSessions: number
+
+  readonly runs: Readonly<RunsView>
 
   /** The gateways of this cluster, this one first. */
   gateways(): GatewayView[]
@@ -133,6 +136,14 @@ export interface SessionView {
   migrations: number
   openedAt: number
   address: string
+}
+
+/** Runs (token streams) of this gateway; totals since it started. */
+export interface RunsView extends RunCounters {
+  /** Held here, with a producer that is linked here. */
+  running: number
+  /** Read here, by one reader or more. */
+  read: number
 }
 
 export interface SessionQuery {

@@ -76,6 +76,48 @@ export interface Limits {
   redisCommandMs: number
   /** What one Redis server may owe an answer for; commands beyond it fail at once. */
   redisInFlightBytes: number
+  /** Largest request of a run, as JSON. */
+  runRequestBytes: number
+  /** Largest event of a run, as JSON; longer texts are split. */
+  runEventBytes: number
+  /** What is appended to a run's log in one step, and read in one. */
+  runEntryBytes: number
+  /** What a producer keeps of a run until it is logged; then its handler waits. */
+  runUnackedBytes: number
+  /** A run's log; a run that grows beyond it fails. */
+  runLogBytes: number
+  /** All logs of runs in the memory of one gateway without Redis; then those that have ended are forgotten, the oldest first. */
+  runMemoryBytes: number
+  /** How long a log is kept behind the end of its run. */
+  runTtlMs: number
+  /** How long a log is kept of whose run nothing is heard. */
+  runIdleMs: number
+  /** How long an idempotency key names its run. */
+  runKeyMs: number
+  /** Above this many waiting runs of one pool and name, others get 429 … */
+  runQueueDepth: number
+  /** … and while one waits for longer than this. */
+  runQueueAgeMs: number
+  /** A run that no producer has taken by then fails. */
+  runQueueMs: number
+  /** A gateway's hold on a run that it has a producer for; afterwards another gateway takes it over … */
+  runLeaseMs: number
+  /** … unless it is renewed, this often. */
+  runLeaseRefreshMs: number
+  /** Producers that a run may lose. */
+  runLossesMost: number
+  /** Runs that a node makes at once of one name, unless it says otherwise. */
+  runConcurrency: number
+  /** A node that has lost all gateways goes on with a run for this long. */
+  runDetachedMs: number
+  /** What a reader may have unsent; then it keeps its place only. */
+  runReaderBytes: number
+  /** Deltas of this much time reach a reader as one; 0: each by itself. */
+  runCoalesceMs: number
+  /** A reader of a silent run that is alive gets a sign of it this often. */
+  runHeartbeatMs: number
+  /** A run of which nothing was heard for this long is read anew. */
+  runSilenceMs: number
 }
 
 const KiB = 1024
@@ -121,4 +163,25 @@ export const defaultLimits: Readonly<Limits> = {
   leaseMs: 6 * second,
   redisCommandMs: second,
   redisInFlightBytes: 8 * MiB,
+  runRequestBytes: MiB,
+  runEventBytes: 32 * KiB,
+  runEntryBytes: 48 * KiB,
+  runUnackedBytes: 256 * KiB,
+  runLogBytes: 64 * MiB,
+  runMemoryBytes: 512 * MiB,
+  runTtlMs: 600 * second,
+  runIdleMs: 3600 * second,
+  runKeyMs: 3600 * second,
+  runQueueDepth: 1_000,
+  runQueueAgeMs: 30 * second,
+  runQueueMs: 60 * second,
+  runLeaseMs: 10 * second,
+  runLeaseRefreshMs: 2.5 * second,
+  runLossesMost: 20,
+  runConcurrency: 32,
+  runDetachedMs: 60 * second,
+  runReaderBytes: 64 * KiB,
+  runCoalesceMs: 0,
+  runHeartbeatMs: 15 * second,
+  runSilenceMs: second,
 }

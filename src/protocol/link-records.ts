@@ -58,6 +58,14 @@ export const RecordType = {
   tell: 0x42,
   told: 0x43,
   peers: 0x44,
+  run: 0x50,
+  emitted: 0x51,
+  stop: 0x52,
+  logged: 0x53,
+  append: 0x58,
+  end: 0x59,
+  attach: 0x5a,
+  decline: 0x5b,
 } as const
 
 export const RecordFlag = {
@@ -86,7 +94,7 @@ export type LinkRole = 'gateway' | 'node'
 interface RecordSpec {
   name: string
   from: LinkRole | 'both'
-  /** Session records carry a session and a term, link records neither. */
+  /** Session records carry a session and a term, records of runs a run's number and its epoch, link records neither. */
   session: boolean
   minBodyBytes: number
   maxBodyBytes: number
@@ -108,7 +116,7 @@ function specify(
   minBodyBytes: number,
   maxBodyBytes = minBodyBytes,
 ) {
-  const session = type >= 0x10 && type < 0x40
+  const session = (type >= 0x10 && type < 0x40) || isRunRecord(type)
   specs[type] = { name, from, session, minBodyBytes, maxBodyBytes }
 }
 specify(RecordType.hello, 'HELLO', 'node', 2, jsonBytes)
@@ -158,6 +166,20 @@ specify(RecordType.casted, 'CASTED', 'gateway', 8)
 specify(RecordType.tell, 'TELL', 'node', 3, payloadBytes)
 specify(RecordType.told, 'TOLD', 'gateway', 3, payloadBytes)
 specify(RecordType.peers, 'PEERS', 'gateway', 2, payloadBytes)
+
+specify(RecordType.run, 'RUN', 'gateway', 4, payloadBytes)
+specify(RecordType.emitted, 'EMITTED', 'gateway', 6, payloadBytes)
+specify(RecordType.stop, 'STOP', 'gateway', 4)
+specify(RecordType.logged, 'LOGGED', 'gateway', 4)
+specify(RecordType.append, 'APPEND', 'node', 6, payloadBytes)
+specify(RecordType.end, 'END', 'node', 6, jsonBytes)
+specify(RecordType.attach, 'ATTACH', 'node', 2, jsonBytes)
+specify(RecordType.decline, 'DECLINE', 'node', 0)
+
+/** In these the fields `session` and `term` are the number and the epoch of a run. */
+export function isRunRecord(type: number): boolean {
+  return type >= 0x50 && type < 0x60
+}
 
 export function recordName(type: number): string {
   return specs[type]?.name ?? `0x${type.toString(16).padStart(2, '0')}`
@@ -263,6 +285,32 @@ export interface Hello {
   migrate?: MigratePolicy
   /** It wants to know the others of its pool that want the same, and be told things by them. Default false. */
   peers?: boolean
+  /** False: it serves no sessions and is given none. */
+  sessions?: boolean
+  /** What it makes when asked. */
+  runs?: RunOffer[]
+}
+
+/** A name of `node.run`. */
+export interface RunOffer {
+  name: string
+  /** So many at once. */
+  concurrency: number
+  onLoss: LossPolicy
+}
+
+const lossPolicies = ['continue', 'restart', 'fail', 'auto'] as const
+
+/** What becomes of a run whose producer is lost; `auto`: `restart`, but `fail` once it had an effect on the outside. */
+export type LossPolicy = (typeof lossPolicies)[number]
+
+/** Names in one HELLO. */
+export const runOffersMost = 64
+
+/** What the gateway says of a run that it gives to a node. */
+export interface RunOrder {
+  run: string
+  name: string
 }
 
 const migratePolicies = ['always', 'drain'] as const
@@ -292,6 +340,8 @@ export interface Report {
   drain: DrainOrder | null
   /** STEER records that came over this link. */
   steered: number
+  /** Runs that it makes, by name and gateway id ('': one whose gateway is gone). Absent: none. */
+  runs?: Record<string, Record<string, number>>
 }
 
 /** null: as the gateway does by default. */
@@ -383,7 +433,8 @@ const maxWeight = 1_000_000
 /** Throws RECORD_INVALID naming the field and the allowed values. */
 export function parseHello(body: Buffer): Hello {
   const value = parseJsonObject(body, 'HELLO')
-  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version, migrate, peers } = value
+  const { protocol, id, instance, pool, weight, maxSessions, host, pid, version } = value
+  const { migrate, peers, sessions, runs } = value
   if (typeof protocol !== 'number') throw invalid('HELLO.protocol must be a number')
   if (!isName(id)) throw invalid('HELLO.id must be 1 to 64 of A-Z a-z 0-9 . _ : -')
   if (!isName(instance) || instance.length < 8)
@@ -400,6 +451,12 @@ export function parseHello(body: Buffer): Hello {
   if (migrate !== undefined && !isMigratePolicy(migrate))
     throw invalid(`HELLO.migrate must be one of ${migratePolicies.join(', ')}`)
   if (peers !== undefined && typeof peers !== 'boolean') throw invalid('HELLO.peers must be a boolean')
+  if (sessions !== undefined && typeof sessions !== 'boolean')
+    throw invalid('HELLO.sessions must be a boolean')
+  if (runs !== undefined && !isRunOffers(runs))
+    throw invalid(
+      `HELLO.runs must be at most ${runOffersMost} of {name, concurrency, onLoss}, each name once, concurrency from 1`,
+    )
   return {
     protocol,
     id,
@@ -412,11 +469,13 @@ export function parseHello(body: Buffer): Hello {
     version,
     ...(migrate === undefined ? {} : { migrate }),
     ...(peers === undefined ? {} : { peers }),
+    ...(sessions === undefined ? {} : { sessions }),
+    ...(runs === undefined ? {} : { runs }),
   }
 }
 
 export function parseReport(body: Buffer): Report {
-  const { gateways, eventLoopLagMs, weight, drain, steered } = parseJsonObject(body, 'REPORT')
+  const { gateways, eventLoopLagMs, weight, drain, steered, runs } = parseJsonObject(body, 'REPORT')
   if (!isCounts(gateways)) throw invalid('REPORT.gateways must be an object of whole numbers')
   if (typeof eventLoopLagMs !== 'number' || !(eventLoopLagMs >= 0))
     throw invalid('REPORT.eventLoopLagMs must be 0 or more')
@@ -424,7 +483,17 @@ export function parseReport(body: Buffer): Report {
   if (!isDrain(drain))
     throw invalid('REPORT.drain must be null or {deadlineMs, ratePerSecond}, each null or a whole number')
   if (!isCount(steered, 0)) throw invalid('REPORT.steered must be a whole number')
-  return { gateways, eventLoopLagMs, weight, drain, steered }
+  if (runs !== undefined && !isRunCounts(runs))
+    throw invalid('REPORT.runs must be an object of objects of whole numbers')
+  return { gateways, eventLoopLagMs, weight, drain, steered, ...(runs === undefined ? {} : { runs }) }
+}
+
+/** Throws RECORD_INVALID. */
+export function parseRunOrder(body: Buffer, record: string): RunOrder {
+  const { run, name } = parseJsonObject(body, record)
+  if (!isSessionId(run)) throw invalid(`${record}.run must be 1 to 64 of A-Z a-z 0-9 _ -`)
+  if (!isName(name)) throw invalid(`${record}.name must be 1 to 64 of A-Z a-z 0-9 . _ : -`)
+  return { run, name }
 }
 
 export function parseSteer(body: Buffer): Steer {
@@ -543,7 +612,25 @@ export function isWeight(value: unknown): value is number {
   return typeof value === 'number' && value > 0 && value <= maxWeight
 }
 
-function isName(value: unknown): value is string {
+export function isLossPolicy(value: unknown): value is LossPolicy {
+  return lossPolicies.includes(value as LossPolicy)
+}
+
+function isRunOffers(value: unknown): value is RunOffer[] {
+  if (!Array.isArray(value) || value.length > runOffersMost) return false
+  const isOffer = (one: unknown) => {
+    if (typeof one !== 'object' || one === null) return false
+    const { name, concurrency, onLoss } = one as Record<string, unknown>
+    return isName(name) && isCount(concurrency, 1) && isLossPolicy(onLoss)
+  }
+  return value.every(isOffer) && new Set(value.map(({ name }) => name)).size === value.length
+}
+
+function isRunCounts(value: unknown): value is Record<string, Record<string, number>> {
+  return typeof value === 'object' && value !== null && Object.values(value).every(isCounts)
+}
+
+export function isName(value: unknown): value is string {
   return typeof value === 'string' && namePattern.test(value)
 }
 

@@ -12,6 +12,7 @@ import { defaultLimits } from '../protocol/limits.ts'
 import {
   type DrainOrder,
   type Hello,
+  isRunRecord,
   linkProtocolVersion,
   parseSteer,
   RecordType,
@@ -25,6 +26,8 @@ import type { Discovery } from './discovery.ts'
 import { NodeGroups } from './groups.ts'
 import { checkOptions } from './node-options.ts'
 import { ResumableSessions } from './resumable-sessions.ts'
+import type { RunHandler, RunOptions } from './run-types.ts'
+import { NodeRuns } from './runs.ts'
 import type { NodeSession } from './session.ts'
 import { SessionTable } from './session-table.ts'
 import type { Json, NodeOptions, SessionHandlers } from './types.ts'
@@ -77,6 +80,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   /** Rooms and other nodes, for adapters of other protocols. */
   readonly groups = new NodeGroups()
   private readonly resumable: ResumableSessions
+  private readonly runs: NodeRuns
   private handlers: SessionHandlers | null = null
   private started = false
   private draining: Promise<void> | null = null
@@ -104,6 +108,15 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       token: options.token ?? (process.env.EVENKEEL_NODE_TOKEN || undefined),
     }
     this.channels = new NodeChannels((message) => this.options.logger.error(`node ${this.id}: ${message}`))
+    this.runs = new NodeRuns({
+      now,
+      changed: () => {
+        this.reportSoon()
+        this.drainProgress?.()
+      },
+      draining: () => this.drainOrder !== null || this.stopped,
+      error: (message) => this.options.logger.error(`node ${this.id}: ${message}`),
+    })
     this.resumable = new ResumableSessions({
       now,
       failed: (session, error, where) => this.failed(session, error, where),
@@ -126,12 +139,28 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   }
 
   /**
+   * Makes runs (token streams) of this name. To be called before `start`, for up to 64 names; a node that calls `run` alone gets no sessions.
+   * Throws BAD_REQUEST naming the argument, CONFLICT for a name that is taken or after `start`.
+   */
+  run<Request = Json>(name: string, handler: RunHandler<Request>, options: RunOptions = {}): this {
+    if (this.started) throw new EvenkeelError('CONFLICT', 'call run() before start()')
+    this.runs.offer(name, handler as RunHandler, options)
+    return this
+  }
+
+  /** Runs that this node makes now, over all gateways. */
+  get runCount(): number {
+    return this.runs.size
+  }
+
+  /**
    * Dials every gateway; resolves with the first link. Gateways that are not there yet are dialled until they are.
    * Throws UNAUTHORIZED (wrong token), RECORD_INVALID (an option the gateway refuses), CONFLICT (the id is taken for 10 s),
-   * BAD_REQUEST (`serve` was not called, or versions do not fit).
+   * BAD_REQUEST (neither `serve` nor `run` was called, or versions do not fit).
    */
   start(): Promise<void> {
-    if (this.handlers === null) throw new EvenkeelError('BAD_REQUEST', 'call serve() before start()')
+    if (this.handlers === null && this.runs.offers.length === 0)
+      throw new EvenkeelError('BAD_REQUEST', 'call serve() or run() before start()')
     if (this.started) throw new EvenkeelError('CONFLICT', 'start() was called already')
     this.started = true
     this.lag.enable()
@@ -190,6 +219,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.stopped = true
     await Promise.all([...this.dialers.values()].map((dialer) => dialer.stop()))
     this.resumable.close()
+    this.runs.close()
     await this.discovery?.close()
   }
 
@@ -209,6 +239,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.drainOrder ??= { deadlineMs: null, ratePerSecond: null }
     this.reportNow()
     while (waiting()) await new Promise<void>((resolve) => (this.drainProgress = resolve))
+    while (this.runs.size > 0) await new Promise<void>((resolve) => (this.drainProgress = resolve))
     await this.handlers?.drained?.()
     await this.stop()
   }
@@ -285,6 +316,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
       version,
       migrate,
       peers: this.groups.handlers !== null,
+      ...(this.handlers === null ? { sessions: false } : {}),
+      ...(this.runs.offers.length === 0 ? {} : { runs: this.runs.offers }),
     }
   }
 
@@ -292,7 +325,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     const sessions = new SessionTable({
       link,
       welcome,
-      handlers: this.handlers!,
+      handlers: this.handlers ?? {},
       atomic: this.options.delivery === 'atomic',
       resumable: this.resumable,
       now,
@@ -311,6 +344,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     link.putJson(RecordType.report, 0, 0, this.report(entry))
     this.channels.linkUp(link, welcome.limits.messageBytes)
     this.groups.linkUp(link, welcome.limits.messageBytes)
+    this.runs.linkUp(link, welcome.gateway)
     this.emit('connected', welcome.gateway)
     return {
       record: (type, flags, number, term, batch, start, end) => {
@@ -322,6 +356,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
           this.steer(parseSteer(batch.subarray(start, end)))
         } else if (type === RecordType.published) {
           this.channels.published(flags, batch.subarray(start, end))
+        } else if (isRunRecord(type)) {
+          this.runs.record(link, type, number, term, batch.subarray(start, end))
         } else if (number !== 0 || !this.groups.record(link, type, flags, batch.subarray(start, end))) {
           sessions.record(type, flags, number, term, batch, start, end)
         }
@@ -336,6 +372,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.links.delete(entry)
     this.channels.linkDown(entry.link)
     this.groups.linkDown(entry.link)
+    this.runs.linkDown(entry.link)
     const { instance } = entry.welcome
     // A second link to the same process has replaced this one, and its sessions were recovered.
     const isReplaced = [...this.links].some(({ welcome }) => welcome.instance === instance)
@@ -372,7 +409,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     const gateways: Record<string, number> = {}
     for (const { welcome, sessions } of this.links) gateways[welcome.gateway] = sessions.size
     const { weight } = this.options
-    return { gateways, eventLoopLagMs: this.eventLoopLagMs, weight, drain: this.drainOrder, steered }
+    const runs = this.runs.offers.length === 0 ? {} : { runs: this.runs.counts() }
+    return { gateways, eventLoopLagMs: this.eventLoopLagMs, weight, drain: this.drainOrder, steered, ...runs }
   }
 
   private reportNow(): void {
@@ -393,6 +431,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.lag.reset()
     this.eventLoopLagMs = Math.round(eventLoopLagMs * 100) / 100
     this.resumable.expire()
+    this.runs.expire()
     for (const entry of this.links) {
       const { link, welcome } = entry
       if (stalled) link.lastHeardAt = now()

@@ -3,6 +3,7 @@ import { busContract } from './bus-contract.ts'
 import { historyContract } from './history-contract.ts'
 import { leadContract } from './lead-contract.ts'
 import { registryContract } from './registry-contract.ts'
+import { runLogContract } from './run-log-contract.ts'
 import { upstreamsContract } from './upstreams-contract.ts'
 import { worlds } from './worlds.ts'
 
@@ -14,5 +15,6 @@ describe.each(worlds)('$name', (world) => {
   describe('history', () => historyContract(world))
   describe('registry', () => registryContract(world))
   describe('lead', () => leadContract(world))
+  describe('runs', () => runLogContract(world))
   describe('upstreams', () => upstreamsContract(world))
 })

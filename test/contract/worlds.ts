@@ -2,6 +2,7 @@ import { onTestFinished } from 'vitest'
 import type { ClusterMember } from '../../src/cluster/member.ts'
 import { MemoryCluster } from '../../src/cluster/memory.ts'
 import type { EvenkeelError } from '../../src/protocol/errors.ts'
+import type { Limits } from '../../src/protocol/limits.ts'
 import { joinRedisInTest, randomPrefix, testLimits } from '../support/clusters.ts'
 import { Recorder } from '../support/recorder.ts'
 import { RedisClusterServers, RedisServer } from '../support/redis.ts'
@@ -27,7 +28,7 @@ export interface World {
   readonly name: string
   start(): Promise<void>
   stop(): Promise<void>
-  createCluster(limits?: Partial<typeof testLimits>): TestCluster
+  createCluster(limits?: Partial<Limits>): TestCluster
 }
 
 const memory: World = {

@@ -20,6 +20,8 @@ const encoded = encodeURIComponent(password)
 const grants = [
   'resetkeys ~evenkeel:* resetchannels &evenkeel:* -@all +hello +auth +ping +client|setname',
   '+publish +subscribe +unsubscribe +spublish +ssubscribe +sunsubscribe +cluster|slots +eval +evalsha',
+  '+xrange +xlen +xdel +xack +xclaim +xautoclaim +xreadgroup +xgroup|create +xinfo|groups',
+  '+exists +hmget +hincrby',
   '+time +info +get +set +del +pexpire +hget +hset +hdel +hlen +hkeys +hstrlen +zadd +zscore +zrem +zrange',
   '+zrangebyscore +xadd +xrevrange',
 ].join(' ')
@@ -69,6 +71,7 @@ async function useAll(member: ClusterMember): Promise<void> {
   expect(await member.registry.lead('plan', 60_000)).toBe(true)
   await member.registry.withdraw()
   await seen.until((items) => items.length === 2)
+  await useRuns(member.runs)
   const upstream = { id: 'a', pool: 'legacy', url: 'http://10.0.0.1', weight: 1 }
   const lists = new Recorder<StoredUpstreams>()
   onTestFinished(member.upstreams.watch(lists.add))
@@ -77,6 +80,39 @@ async function useAll(member: ClusterMember): Promise<void> {
   await lists.until((items) => items.at(-1)?.settings.get('a')?.weight === 2)
   expect(await member.upstreams.remove('a')).toBe(true)
   expect(member.bus.status()).toEqual({ ready: true, reason: null })
+}
+
+async function useRuns(logs: ClusterMember['runs']): Promise<void> {
+  const bounds = { depthMost: 5, ageMsMost: 5_000 }
+  const claim = { holder: 'g', job: 'j', onLoss: 'restart' } as const
+  const entry = { epoch: 1, first: 1, count: 1, json: '["x"]' }
+  await logs.name('p/n', 'key', { run: 'r', hash: 'h' })
+  await logs.create('r', { lane: 'p/n', requestJson: '1' })
+  await logs.queues.add('p/n', 'r', bounds)
+  await logs.queues.add('p/n', 'other', bounds)
+  const [job] = await logs.queues.take('p/n', 1)
+  await logs.queues.beat('p/n', [job!.job])
+  await logs.queues.takeOverdue('p/n', 60_000, 1)
+  await logs.claim('r', { ...claim, epoch: null })
+  await logs.append('r', { holder: 'g', entry, effects: true, terminal: null })
+  expect(await logs.renew('r', 'g', 1)).toBe(true)
+  expect(await logs.attach('r', 'g', 1)).not.toBeNull()
+  expect(await logs.release('r', 'g', 1, true)).toBe(true)
+  await logs.queues.putBack('p/n', job!.job, 'r')
+  await logs.claim('r', { ...claim, epoch: null })
+  await logs.finish('r', { type: 'end', reason: 'cancelled' }, 'live')
+  expect((await logs.read('r', { epoch: 0, seq: 0 }, 1_000))!.entries.length).toBeGreaterThan(0)
+  await logs.queues.done('p/n', job!.job)
+  await logs.create('unused', { lane: 'p/n', requestJson: '1' })
+  await logs.discard('unused')
+  await logs.revive('lost', {
+    lane: 'p/n',
+    requestJson: '1',
+    holder: 'g',
+    job: 'j',
+    onLoss: 'restart',
+    epoch: 2,
+  })
 }
 
 test('a user who may do nothing but ours can do all of it', async () => {

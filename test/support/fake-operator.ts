@@ -8,6 +8,7 @@ import type {
   OperatorEvent,
   RebalanceOptions,
   RebalanceResult,
+  RunsView,
   SessionQuery,
   SessionView,
 } from '../../src/gateway/operator.ts'
@@ -99,6 +100,13 @@ export class FakeOperator implements Operator {
     resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0 },
   }
   readonly detachedSessions = 6
+  readonly runs: RunsView = {
+    running: 7,
+    read: 8,
+    tokens: 900,
+    started: 10,
+    ended: { complete: 11, cancelled: 12, failed: 13 },
+  }
   readonly upstreamCounters = {
     probes: { success: 7, failure: 2, void: 1 },
     ejections: { 'connect-failed': 0, 'error-response': 3, broken: 0 },

@@ -11,7 +11,7 @@ import { testSeed } from '../support/random.ts'
 const seed = testSeed('link-records')
 const payloadBytes = defaultLimits.linkMessageBytes
 
-/** PROTOCOL.md §1.3 and §1.4, with the least and the largest body. */
+/** PROTOCOL.md §1.3, §1.4 and §1.13, with the least and the largest body. */
 const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][] = [
   ['hello', 'node', 2, 65_536],
   ['welcome', 'gateway', 2, 65_536],
@@ -60,9 +60,18 @@ const kinds: [RecordKind, from: LinkRole | 'both', least: number, most: number][
   ['rooms', 'node', 2, 65_536],
   ['continued', 'node', 2, 65_536],
   ['key', 'gateway', 4, 259],
+  ['run', 'gateway', 4, payloadBytes],
+  ['emitted', 'gateway', 6, payloadBytes],
+  ['stop', 'gateway', 4, 4],
+  ['logged', 'gateway', 4, 4],
+  ['append', 'node', 6, payloadBytes],
+  ['end', 'node', 6, 65_536],
+  ['attach', 'node', 2, 65_536],
+  ['decline', 'node', 0, 0],
 ]
 const roles = ['gateway', 'node'] as const
-const isLinkRecord = (kind: RecordKind) => RecordType[kind] < 0x10 || RecordType[kind] >= 0x40
+const isLinkRecord = (kind: RecordKind) =>
+  RecordType[kind] < 0x10 || (RecordType[kind] >= 0x40 && RecordType[kind] < 0x50)
 const comesFrom = (from: LinkRole | 'both', role: LinkRole) => from === role || from === 'both'
 
 function validRecord(role: LinkRole): fc.Arbitrary<WireRecord> {

@@ -1,0 +1,196 @@
+import type { RunPage } from '../cluster/run-log.ts'
+import { Cursor } from '../core/run/cursor.ts'
+import { parseEntry } from '../core/run/entry.ts'
+import type { FailEvent, PlacedEvent, RunEvent } from '../core/run/events.ts'
+import { snapshotOf } from '../core/run/merge.ts'
+import { formatOffset, type Offset, origin } from '../core/run/offset.ts'
+import type { LiveRun } from './live-run.ts'
+import { SharedBatch } from './run-batch.ts'
+import type { ReaderOptions, RunBatch, RunReader, RunSink } from './run-types.ts'
+
+/** What a reader does when a page is read. */
+type Next = 'more' | 'done' | 'later'
+
+const laterMs = 50
+
+/** One reader of a run: a place in it and a sink. While the sink takes nothing, the place is all that is kept. */
+export class Reader implements RunReader {
+  readonly cursor: Cursor
+  private readonly live: LiveRun
+  private readonly sink: RunSink
+  private readonly coalesceMs: number
+  private readonly snapshot: boolean
+  private readonly onEnd: (left: boolean) => void
+  private blocked = false
+  /** The first page is read by who opens the reader. */
+  private reading = true
+  private begun = false
+  private closed = false
+  private sentAt: number
+  private gaveAt = Number.NEGATIVE_INFINITY
+
+  constructor(
+    live: LiveRun,
+    after: Offset | null,
+    sink: RunSink,
+    options: ReaderOptions,
+    onEnd: (left: boolean) => void,
+  ) {
+    this.live = live
+    this.cursor = new Cursor(after)
+    this.sink = sink
+    this.coalesceMs = options.coalesceMs ?? live.host.limits.runCoalesceMs
+    this.snapshot = options.snapshot === true && after === null
+    this.onEnd = onEnd
+    this.sentAt = live.host.now()
+  }
+
+  get isClosed(): boolean {
+    return this.closed
+  }
+
+  get merges(): boolean {
+    return this.coalesceMs > 0
+  }
+
+  /** True when it may be given something now. */
+  wants(now: number): boolean {
+    if (this.blocked || this.reading || this.closed || !this.live.isBehind(this.cursor)) return false
+    if (this.coalesceMs === 0 || now - this.gaveAt >= this.coalesceMs) return true
+    this.live.scheduleAt(this.gaveAt + this.coalesceMs)
+    return false
+  }
+
+  /** The first page, which was read to find out what the verdict is. */
+  begin(after: Offset, page: RunPage, events: PlacedEvent[]): void {
+    this.begun = true
+    const info: RunEvent = { type: 'run', run: this.live.run, status: page.status }
+    const placed = { offset: formatOffset(after), event: info }
+    const snap = this.snapshot && !page.more ? snapshotOf(events) : null
+    this.write(new SharedBatch(this.live.run, [placed, ...(snap === null ? joined(events) : [snap])]))
+    this.reading = false
+    this.goOn(page.more ? 'more' : 'done')
+  }
+
+  /** The events of the newest entries. */
+  give(batch: RunBatch | null, after: Cursor): void {
+    this.cursor.moveTo(after)
+    this.gaveAt = this.live.host.now()
+    if (batch !== null) this.write(batch)
+  }
+
+  /** Reads the log from the reader's place on. Never rejects. */
+  catchUp(): void {
+    if (this.reading || this.closed) return
+    this.reading = true
+    void this.readPage()
+      .catch(() => 'later' as const)
+      .then((next) => {
+        this.reading = false
+        this.goOn(next)
+      })
+  }
+
+  drained(): void {
+    if (!this.blocked || this.closed) return
+    this.blocked = false
+    this.live.schedule()
+  }
+
+  close(): void {
+    if (this.closed) return
+    this.end(true)
+  }
+
+  /** The gateway stops. */
+  away(): void {
+    if (this.closed) return
+    this.end()
+    if (this.begun) this.sink.close('away')
+  }
+
+  /** What is in no log, and ends it. Who is still opening the reader finds it out by itself. */
+  fail(event: FailEvent): void {
+    if (!this.closed && this.begun) this.writeLast(event)
+  }
+
+  tick(now: number, alive: boolean): void {
+    if (!this.begun || this.closed || this.blocked) return
+    if (now - this.sentAt < this.live.host.limits.runHeartbeatMs) return
+    if (!alive) return
+    this.sentAt = now
+    this.sink.heartbeat()
+  }
+
+  private async readPage(): Promise<Next> {
+    const { host, run } = this.live
+    const page = await host.pace.reads(() =>
+      host.logs.read(run, this.cursor.place, host.limits.runEntryBytes),
+    )
+    if (this.closed) return 'done'
+    if (page === null) {
+      this.live.missing()
+      return 'later'
+    }
+    this.live.saw(page)
+    const events: PlacedEvent[] = []
+    for (const raw of page.entries) {
+      const step = this.cursor.take(parseEntry(raw), events)
+      if (step === 'taken' || step === 'old') continue
+      if (events.length > 0) this.write(new SharedBatch(run, joined(events)))
+      if (this.closed) return 'done'
+      if (step === 'reset') return this.reset()
+      this.writeLast({ type: 'gap', oldest: formatOffset(page.start) })
+      return 'done'
+    }
+    if (events.length > 0) this.write(new SharedBatch(run, joined(events)))
+    if (page.more) return 'more'
+    // What was told is not there yet, or not any more.
+    return page.entries.length === 0 && this.live.isBehind(this.cursor) ? 'later' : 'done'
+  }
+
+  /** It has more than is valid: everything anew. */
+  private reset(): Next {
+    this.cursor.rewind()
+    this.write(new SharedBatch(this.live.run, [restart()]))
+    return 'more'
+  }
+
+  private goOn(next: Next): void {
+    if (this.closed || this.blocked) return
+    if (next === 'more') this.catchUp()
+    else if (next === 'later') this.live.scheduleAt(this.live.host.now() + laterMs)
+    else if (this.live.isBehind(this.cursor)) this.live.schedule()
+  }
+
+  private write(batch: RunBatch): void {
+    this.sentAt = this.live.host.now()
+    const goesOn = this.sink.write(batch)
+    if (this.cursor.done) {
+      this.end()
+      this.sink.close('ended')
+    } else if (!goesOn) this.blocked = true
+  }
+
+  private writeLast(event: RunEvent): void {
+    this.sink.write(new SharedBatch(this.live.run, [{ offset: formatOffset(this.cursor.place), event }]))
+    this.end()
+    this.sink.close('ended')
+  }
+
+  private end(left = false): void {
+    this.closed = true
+    this.live.remove(this)
+    this.onEnd(left)
+  }
+}
+
+/** For a reader whose offset is not valid any more. */
+export function restart(): PlacedEvent {
+  const base = formatOffset(origin)
+  return { offset: base, event: { type: 'fence', epoch: 0, resume: 'restart', base } }
+}
+
+function joined(events: PlacedEvent[]): readonly PlacedEvent[] {
+  return SharedBatch.of('', events, true).events
+}
