@@ -31,3 +31,15 @@ describe('evenkeel/client', () => {
     expect(code).not.toMatch(/\b(process|Buffer|require)\b/)
   })
 })
+
+describe.each([
+  ['evenkeel/client/shared', 'shared.ts', 10_000],
+  ['evenkeel/client/presence', 'presence.ts', 1_500],
+])('%s', (name, entry, bytesMost) => {
+  test('needs nothing else either', async () => {
+    const { bytes, imports } = await bundle(entry)
+    console.log(`${name}: ${bytes} bytes, minified and gzipped`)
+    expect(bytes).toBeLessThanOrEqual(bytesMost)
+    expect(imports).toEqual([])
+  })
+})
