@@ -13,7 +13,7 @@ const keepaliveBytes = 32 * 1024
 type Piece = Uint8Array<ArrayBuffer>
 
 /**
- * `evenkeel.v1` where WebSockets do not get through: a stream of events downstream, one request after the other upstream (PROTOCOL.md §3.2).
+ * `evenkeel.v1` where WebSockets do not get through: a stream of events downstream, one request after the other upstream (PROTOCOL.md §2.3).
  * To those who use it, it is a WebSocket.
  */
 export class HttpSocket implements WebSocketLike {

@@ -32,7 +32,7 @@ export function isTunnel(path: string): boolean {
   return path === tunnelPath || path.startsWith(`${tunnelPath}/`)
 }
 
-/** `evenkeel.v1` for clients whose WebSockets do not get through (PROTOCOL.md §3.2): events downstream, one request at a time upstream. */
+/** `evenkeel.v1` for clients whose WebSockets do not get through (PROTOCOL.md §2.3): events downstream, one request at a time upstream. */
 export class TunnelEdge {
   private readonly options: TunnelEdgeOptions
   private readonly connections = new Map<string, TunnelConnection>()

@@ -1,4 +1,4 @@
-/** Frames of `evenkeel.v1` in the body of a request (PROTOCOL.md §3.2). Runs in browsers too. */
+/** Frames of `evenkeel.v1` in the body of a request (PROTOCOL.md §2.3). Runs in browsers too. */
 import { invalidFrame } from './client-frames.ts'
 import { utf8 } from './utf8.ts'
 

@@ -6,7 +6,7 @@ import { RedisServer } from '../support/redis.ts'
 import { RoundRobin } from '../support/round-robin.ts'
 import { until } from '../support/until.ts'
 
-/** Clients whose WebSockets do not get through, with real gateways and nodes (PROTOCOL.md §3.2). */
+/** Clients whose WebSockets do not get through, with real gateways and nodes (PROTOCOL.md §2.3). */
 
 function listen(url: string, options: ClientOptions = {}) {
   const client = connect(url, { WebSocket: NoWebSocket, random: () => 0, ...options })
