@@ -3,6 +3,7 @@ import { type ClientOptions, connect, type PlacedRunEvent, type Run, RunError } 
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { startTestGateway, startTestNode } from '../support/in-process.ts'
 import { NoWebSocket } from '../support/no-web-socket.ts'
+import { RawResumableClient } from '../support/raw-resumable-client.ts'
 import { RoundRobin } from '../support/round-robin.ts'
 import { count, numbers, startRunNode, tell, wholeText, words } from '../support/run-nodes.ts'
 
@@ -211,8 +212,39 @@ describe('what ends otherwise', () => {
   })
 })
 
+test('no more is sent than was granted, one frame apart, and the rest follows from the log', async () => {
+  const chunk = 'x'.repeat(1024)
+  let made = 0
+  const gateway = await stage({
+    async *big() {
+      for (; made < 1_000; made++) yield chunk
+    },
+  })
+  const client = await RawResumableClient.connect(gateway.wsUrl)
+  client.send('s{"id":1,"name":"big","body":1,"credit":10000}')
+  await expect.poll(() => made, { timeout: 20_000 }).toBe(1_000)
+  // What comes after all that would have come.
+  client.send('p')
+  await client.frame('p')
+  const events = () => client.frames.filter((frame) => frame.startsWith('e'))
+  const bytes = () => events().reduce((sum, frame) => sum + frame.length, 0)
+  expect(bytes()).toBeGreaterThan(1_000)
+  expect(bytes()).toBeLessThan(10_000 + 70 * 1024)
+  for (let round = 1; !events().at(-1)!.includes('"type":"end"'); round++) {
+    const before = events().length
+    client.send('k1 100000')
+    await client.frame('e', before + 1)
+    client.send('p')
+    await client.frame('p', round + 1)
+    expect(bytes()).toBeLessThan(10_000 + round * 100_000 + 70 * 1024)
+  }
+  const data = events().flatMap(
+    (frame) => JSON.parse(frame.slice(1)).events as { type: string; data?: string }[],
+  )
+  expect(data.map((event) => (event.type === 'delta' ? event.data : '')).join('').length).toBe(1_000 * 1024)
+})
+
 test('frames about runs that are not allowed cost the connection, and no other client notices', async () => {
-  const { RawResumableClient } = await import('../support/raw-resumable-client.ts')
   const gateway = await stage({ story: tell })
   const start = '{"id":1,"name":"story","body":1,"credit":0}'
   const bad: string[][] = [
