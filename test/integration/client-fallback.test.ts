@@ -1,5 +1,6 @@
 import { type ClientOptions, connect, type EvenkeelClient } from 'evenkeel/client'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { encodeTunnelFrame } from '../../src/protocol/tunnel-frames.ts'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
 import { NoWebSocket } from '../support/no-web-socket.ts'
 import { RedisServer } from '../support/redis.ts'
@@ -105,6 +106,36 @@ test('a node that does not keep up slows the client down, and nothing is lost', 
   release()
   await Promise.all(sends)
   expect(handled).toEqual(Array.from({ length: 100 }, (_, index) => String(index)))
+})
+
+test('frames that its node has no room for are answered when there is room', async () => {
+  const gateway = await startTestGateway({ limits: { inboxMessages: 4 } })
+  let release = () => {}
+  const held = new Promise<void>((resolve) => (release = resolve))
+  await startTestNode(gateway, { message: () => held })
+  const stream = await fetch(`${gateway.httpUrl}/sse/v1`, { method: 'POST', body: 'h{}' })
+  const reader = stream.body!.pipeThrough(new TextDecoderStream()).getReader()
+  let text = ''
+  while (!text.includes('data: "w')) text += (await reader.read()).value
+  const id = /event: open\ndata: (.*)\n/.exec(text)![1]
+  const post = (...frames: string[]) =>
+    fetch(`${gateway.httpUrl}/sse/v1/${id}`, {
+      method: 'POST',
+      body: new Blob(frames.flatMap(encodeTunnelFrame)),
+    })
+  expect((await post('m1', 'm2')).status).toBe(204)
+  let answered = false
+  const full = post('m3', 'm4', 'm5').then(({ status }) => {
+    answered = true
+    return status
+  })
+  await expect.poll(() => gateway.operator.sessions().sessions[0]!.uncommitted).toBe(5)
+  // One request at a time, and this one waits.
+  expect([(await post('m6')).status, answered]).toEqual([409, false])
+  release()
+  expect(await full).toBe(204)
+  expect((await post('m6')).status).toBe(204)
+  await reader.cancel()
 })
 
 describe('two gateways behind a balancer without sticky sessions', () => {
