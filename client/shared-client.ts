@@ -164,8 +164,11 @@ export class SharedClient {
     this.#hosted = true
     this.session = session
     if (isNew) this.#giveAll()
-    if (state === 'closed') this.#end('the session has ended')
-    else this.state = state
+    if (state !== 'closed') this.state = state
+    else {
+      this.#end('the session has ended')
+      this.#way.close()
+    }
   }
 
   #giveAll(): void {

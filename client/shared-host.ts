@@ -26,6 +26,11 @@ export class SharedHost {
     return this.#tabs.size
   }
 
+  /** Tabs hear nothing more: the client goes, and another one takes over. */
+  leave(): void {
+    this.#tabs.clear()
+  }
+
   /** A tab that says its words to what is returned. */
   add(way: Way<HostWord>, gone: () => void = () => {}): (word: TabWord) => void {
     const tab = new HostedTab(this.#client, way)
@@ -58,8 +63,10 @@ class HostedTab {
   }
 
   hears<Event extends keyof ClientEvents>(event: Event, value: ClientEvents[Event]): void {
-    this.tellState()
+    // The end is the last thing that a tab hears; of anything else it hears when it is so.
+    if (event !== 'close') this.tellState()
     this.#way.post({ is: 'event', event, value } as HostWord)
+    if (event === 'close') this.tellState()
   }
 
   tellState(): void {

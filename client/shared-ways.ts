@@ -48,8 +48,10 @@ export function leaderWay(name: string, tab: string, connect: () => EvenkeelClie
   if (held === undefined)
     throw new EvenkeelError('BAD_REQUEST', 'this browser has no Web Locks; use connect of evenkeel/client')
   const channel = new BroadcastChannel(`evenkeel:${name}`)
-  const say = (message: Broadcast) => channel.postMessage(message)
   const left = new AbortController()
+  const say = (message: Broadcast) => {
+    if (!left.signal.aborted) channel.postMessage(message)
+  }
   let own: ((word: TabWord) => void) | null = null
   let leading: ((message: FromTab) => void) | null = null
 
@@ -59,7 +61,8 @@ export function leaderWay(name: string, tab: string, connect: () => EvenkeelClie
     const client = connect()
     const host = new SharedHost(client)
     const others = new Map<string, (word: TabWord) => void>()
-    own = host.add({ post: (word) => ear.hear(word) })
+    // Later, as to the others: what this tab does then must not keep words from them.
+    own = host.add({ post: (word) => queueMicrotask(() => ear.hear(word)) })
     leading = ({ from, word }) => {
       const take =
         others.get(from) ??
@@ -71,6 +74,7 @@ export function leaderWay(name: string, tab: string, connect: () => EvenkeelClie
     ear.begin()
     return new Promise<void>((resolve) =>
       left.signal.addEventListener('abort', () => {
+        host.leave()
         client.close()
         resolve()
       }),

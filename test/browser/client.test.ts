@@ -26,7 +26,10 @@ async function stage() {
   await startTestNode(
     gateway,
     {
-      message: (session, data) => void session.send(`echo ${data}`),
+      message(session, data) {
+        if (data === 'end') session.close(3210, 'that was all')
+        else session.send(`echo ${data}`)
+      },
       close: (_, { code }) => void ends.push(String(code)),
     },
     { id: 'sessions' },
@@ -78,10 +81,13 @@ test('a browser whose WebSockets do not get through uses fetch, for messages and
   gate.resolve()
   expect(await page.evaluate("read(client.run('story', {}))")).toBe(numbers(30))
   await page.context().setOffline(true)
+  // A stream that goes on looks well; what is sent now shows that it is not.
+  await page.evaluate("void client.send('offline')")
   await page.waitForFunction("client.state === 'waiting'", undefined, patience)
   await page.context().setOffline(false)
   await page.waitForFunction("client.state === 'open'", undefined, patience)
-  expect(await page.evaluate('sessions')).toEqual([null, true])
+  await page.waitForFunction("heard.at(-1) === 'echo offline'", undefined, patience)
+  expect(await page.evaluate('[heard.length, ...new Set(sessions)]')).toEqual([2, null, true])
 })
 
 test('a page that comes out of the back/forward cache goes on with its session', async () => {
@@ -136,10 +142,28 @@ describe.each([
     expect(await last.evaluate('sessions')).toEqual(survives ? [] : [null])
     await last.waitForFunction("heard.at(-1) === 'echo once more'", undefined, patience)
 
-    for (const page of pages.slice(1)) await page.evaluate('client.close()')
+    // One leaves, and the other does not notice but by a session of its own where the first had the connection.
+    await pages[1]!.evaluate('client.close()')
+    await last.evaluate("client.send('alone').catch(() => client.send('alone'))")
+    await last.waitForFunction("heard.at(-1) === 'echo alone'", undefined, patience)
+    await last.evaluate('client.close()')
     // Who vanished without a word may still come back.
     const states = () => gateway.operator.sessions().sessions.map(({ state }) => state)
     await expect.poll(states, patience).toEqual(survives ? [] : ['detached'])
     expect(ends.every((code) => code === '1000')).toBe(true)
   }, 60_000)
+
+  test('the node ends the session for all of them', async () => {
+    const { gateway } = await stage()
+    const context = await (await launchBrowser()).newContext()
+    const pages = [await open(context, gateway, connect), await open(context, gateway, connect)]
+    for (const page of pages)
+      await page.evaluate("void (window.end = new Promise((resolve) => client.on('close', resolve)))")
+    await pages[1]!.evaluate("void client.send('end')")
+    for (const page of pages) {
+      expect(await page.evaluate('end')).toEqual({ code: 3210, reason: 'that was all', kind: 'ended' })
+      await page.waitForFunction("client.state === 'closed'", undefined, patience)
+    }
+    expect(gateway.operator.sessions().sessions).toEqual([])
+  })
 })

@@ -13,6 +13,7 @@ import { type DemoRedis, startRedis } from './redis.ts'
 
 const gatewayCount = 2
 const nextGatewayMs = 5_000
+const lastWordMs = 200
 
 /** Several gateways that meet at a Redis of their own, each a process. Throws CommandFailed. */
 export async function openRedisCluster(options: DemoOptions, loaded: LoadedConfig): Promise<DemoCluster> {
@@ -93,7 +94,8 @@ class RedisCluster implements DemoCluster {
     const holder = await this.holderOf(session)
     if (holder === null || this.live().length < 2) return null
     const { gateway } = holder
-    await gateway.kill()
+    // The page may have asked by way of this one, and is to hear the answer.
+    setTimeout(() => void gateway.kill(), lastWordMs)
     // So that it can be done again. The others have time to show what they do without it.
     setTimeout(() => {
       if (!this.closing)
