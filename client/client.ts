@@ -16,10 +16,21 @@ import { utf8 } from '../src/protocol/utf8.ts'
 import { Listeners } from './listeners.ts'
 import { acknowledgeBytes, acknowledgeMs } from './outputs.ts'
 import { Reconnector } from './reconnector.ts'
+import type { Run } from './run.ts'
+import { Runs } from './runs.ts'
 import { SendError } from './send-error.ts'
 import { SerialQueue } from './serial-queue.ts'
 import { type LostItem, SessionState } from './session-state.ts'
-import type { ClientEvents, ClientOptions, ClientState, Clock, Listener, WebSocketLike } from './types.ts'
+import type { Transports } from './transports.ts'
+import type {
+  ClientEvents,
+  ClientOptions,
+  ClientState,
+  Clock,
+  Listener,
+  PageLike,
+  RunOptions,
+} from './types.ts'
 
 const MiB = 1024 * 1024
 
@@ -27,6 +38,12 @@ const platformClock: Clock = {
   now: () => performance.now(),
   setTimeout: (callback, ms) => setTimeout(callback, ms),
   clearTimeout: (timer) => clearTimeout(timer as number),
+}
+
+/** Node.js has neither window nor worker. */
+function platformPage(): PageLike | null {
+  const page = globalThis as unknown as Partial<PageLike>
+  return typeof page.addEventListener === 'function' ? (page as PageLike) : null
 }
 
 interface PendingMessage {
@@ -45,12 +62,14 @@ export class EvenkeelClient {
   readonly #events = new SerialQueue()
   readonly #conversation = new SessionState<PendingMessage>()
   readonly #reconnector: Reconnector
+  readonly #runs: Runs
   #messageBytes = MiB
   #resumeMs = 0
   #acknowledgeTimer: unknown = null
 
-  constructor(open: () => WebSocketLike, options: ClientOptions) {
-    this.#clock = options.clock ?? platformClock
+  constructor(transports: Transports, options: ClientOptions) {
+    const { clock = platformClock, random = Math.random, page = platformPage() } = options
+    this.#clock = clock
     this.#maxPendingBytes = options.maxPendingBytes ?? MiB
     this.#maxPendingMessages = options.maxPendingMessages ?? 1024
     const handlers = {
@@ -60,8 +79,13 @@ export class EvenkeelClient {
       lost: (event: ClientEvents['disconnect']) => this.#emit('disconnect', event),
       over: (event: ClientEvents['close']) => this.#end(event, 'the session has ended'),
     }
-    this.#reconnector = new Reconnector(open, handlers, this.#clock, options.random ?? Math.random)
-    this.#reconnector.dial()
+    this.#runs = new Runs({
+      clock,
+      random,
+      isOpen: () => this.state === 'open',
+      send: (frame) => this.#reconnector.send(frame),
+    })
+    this.#reconnector = new Reconnector({ transports, clock, random, page }, handlers)
   }
 
   get state(): ClientState {
@@ -100,6 +124,19 @@ export class EvenkeelClient {
   }
 
   /**
+   * Has a node of the pool do `node.run(name, …)` with this body, which is JSON, and reads what comes of it. The run belongs to no session and
+   * goes on while there is no connection.
+   */
+  run(name: string, body: unknown, options: RunOptions = {}): Run {
+    return this.#runs.start(name, body, options)
+  }
+
+  /** Reads a run that exists already, from its beginning or from behind an offset. Whoever knows its id may do so. */
+  attach(run: string, after: string | null = null): Run {
+    return this.#runs.attach(run, after)
+  }
+
+  /**
    * Ends the session and the client: no listener hears anything more but `close` with code 1000. What is not committed yet is
    * rejected, so await it first. Without a connection the gateway learns nothing of it, and ends the session when its time is over.
    */
@@ -107,7 +144,7 @@ export class EvenkeelClient {
     if (this.state === 'closed') return
     this.#reconnector.close(CloseCode.normal, '')
     this.#events.clear()
-    this.#end({ code: CloseCode.normal, reason: '' }, 'the client was closed')
+    this.#end({ code: CloseCode.normal, reason: '', kind: 'closed' }, 'the client was closed')
   }
 
   #admit(data: unknown, bytes: number): void {
@@ -140,6 +177,7 @@ export class EvenkeelClient {
     // Any frame ends the life of the earlier token, so one is sent even if there is nothing new to say.
     if (welcome.recovered === true) this.#acknowledge()
     this.#sendPending()
+    this.#runs.welcomed()
     this.#emit('session', event)
   }
 
@@ -159,7 +197,7 @@ export class EvenkeelClient {
     if (type === ClientFrame.count) this.#commit(parseCount(frame))
     else if (type === ClientFrame.verdict) this.#receiveVerdict(frame)
     else if (frame === 'r') this.#reconnector.move('the gateway leaves')
-    else throw unexpected(type)
+    else if (!this.#runs.received(type, frame)) throw unexpected(type)
   }
 
   #receiveOutput(data: Payload): void {
@@ -216,6 +254,7 @@ export class EvenkeelClient {
   #end(event: ClientEvents['close'], why: string): void {
     this.#clock.clearTimeout(this.#acknowledgeTimer)
     rejectAll(this.#conversation.reset(), why)
+    this.#runs.end(why)
     this.#emit('close', event)
   }
 }

@@ -1,7 +1,9 @@
 import type { ClientHello, ClientWelcome, Payload } from '../src/protocol/client-frames.ts'
 import { abandonedCode, Connection, type ConnectionHandlers } from './connection.ts'
-import { isFinalCode, Retry } from './retry.ts'
-import type { ClientState, Clock, CloseEvent, DisconnectEvent, WebSocketLike } from './types.ts'
+import { watchPage } from './page.ts'
+import { closeKind, disconnectKind, isFinalCode, Retry } from './retry.ts'
+import type { Transports } from './transports.ts'
+import type { ClientState, Clock, CloseEvent, DisconnectEvent, DisconnectKind, PageLike } from './types.ts'
 
 export interface ReconnectorHandlers {
   /** `awayMs`: since the last welcomed connection was lost; means nothing before the first. */
@@ -12,6 +14,13 @@ export interface ReconnectorHandlers {
   over(event: CloseEvent): void
 }
 
+export interface ReconnectorOptions {
+  transports: Transports
+  clock: Clock
+  random: () => number
+  page: PageLike | null
+}
+
 /** Keeps one connection up, until the other side says that it is over. */
 export class Reconnector implements ConnectionHandlers {
   state: ClientState = 'connecting'
@@ -20,23 +29,20 @@ export class Reconnector implements ConnectionHandlers {
   #lostAt = 0
   #retryMs = 0
   #timer: unknown = null
-  readonly #open: () => WebSocketLike
+  readonly #options: ReconnectorOptions
   readonly #handlers: ReconnectorHandlers
-  readonly #clock: Clock
   readonly #retry: Retry
+  readonly #leavePage: () => void
 
-  constructor(open: () => WebSocketLike, handlers: ReconnectorHandlers, clock: Clock, random: () => number) {
-    this.#open = open
+  /** Dials at once. Throws what the constructor of the WebSocket throws. */
+  constructor(options: ReconnectorOptions, handlers: ReconnectorHandlers) {
+    this.#options = options
     this.#handlers = handlers
-    this.#clock = clock
-    this.#retry = new Retry(random)
-  }
-
-  /** Throws what the constructor of the WebSocket throws. */
-  dial(): void {
-    this.state = 'connecting'
-    this.#openedAt = null
-    this.#connection = new Connection(this.#open(), this, this.#clock)
+    this.#retry = new Retry(options.random)
+    this.#dial()
+    const { page } = options
+    const own = { awake: () => this.#awake(), asleep: () => this.#asleep() }
+    this.#leavePage = page === null ? () => {} : watchPage(page, own)
   }
 
   /** To be called while `open` only. */
@@ -47,25 +53,25 @@ export class Reconnector implements ConnectionHandlers {
   /** Goes on over a new connection. */
   move(reason: string): void {
     this.#connection!.close(abandonedCode, reason)
-    this.#again({ code: abandonedCode, reason }, null)
+    this.#again(abandonedCode, reason, 'moved', null)
   }
 
   /** Ends it for good, without `over`. */
   close(code: number, reason: string): void {
-    this.state = 'closed'
-    this.#clock.clearTimeout(this.#timer)
+    this.#stop()
     this.#connection?.close(code, reason)
     this.#connection = null
   }
 
   hello(): ClientHello {
-    return this.#handlers.hello(this.#clock.now() - this.#lostAt)
+    return this.#handlers.hello(this.#options.clock.now() - this.#lostAt)
   }
 
   welcomed(welcome: ClientWelcome): void {
     this.state = 'open'
-    this.#openedAt = this.#clock.now()
+    this.#openedAt = this.#options.clock.now()
     this.#retryMs = welcome.retryMs
+    this.#options.transports.welcomed()
     this.#handlers.welcomed(welcome)
   }
 
@@ -74,24 +80,60 @@ export class Reconnector implements ConnectionHandlers {
   }
 
   ended(code: number, reason: string): void {
-    if (isFinalCode(code)) this.#over({ code, reason })
-    else this.#again({ code, reason }, this.state === 'open' ? this.#retryMs : 0)
+    if (isFinalCode(code)) this.#over({ code, reason, kind: closeKind(code) })
+    else this.#again(code, reason, disconnectKind(code), this.state === 'open' ? this.#retryMs : 0)
+  }
+
+  #dial(): void {
+    this.state = 'connecting'
+    this.#openedAt = null
+    this.#connection = new Connection(this.#options.transports.open(), this, this.#options.clock)
+  }
+
+  /** Somebody looks at the page again, or the network is back: no more waiting, and a connection has to show that it lives. */
+  #awake(): void {
+    if (this.state === 'open') this.#connection!.probe()
+    if (this.state !== 'waiting') return
+    this.#options.clock.clearTimeout(this.#timer)
+    this.#retry.reset()
+    this.#dial()
+  }
+
+  /** Browsers cut the connections of a page that they put away, or do not keep the page. */
+  #asleep(): void {
+    if (this.state === 'closed') return
+    const reason = 'the page is put away'
+    this.#options.clock.clearTimeout(this.#timer)
+    this.#connection?.close(abandonedCode, reason)
+    this.#connection = null
+    if (this.state === 'open') this.#lostAt = this.#options.clock.now()
+    this.state = 'waiting'
+    this.#handlers.lost({ code: abandonedCode, reason, kind: 'asleep', waitMs: Number.POSITIVE_INFINITY })
   }
 
   #over(event: CloseEvent): void {
-    this.state = 'closed'
+    this.#stop()
     this.#connection = null
     this.#handlers.over(event)
   }
 
-  #again(event: CloseEvent, retryMs: number | null): void {
+  #stop(): void {
+    this.state = 'closed'
+    this.#options.clock.clearTimeout(this.#timer)
+    this.#leavePage()
+  }
+
+  #again(code: number, reason: string, kind: DisconnectKind, retryMs: number | null): void {
+    const { clock } = this.#options
     this.#connection = null
-    const now = this.#clock.now()
+    const now = clock.now()
     const openMs = this.#openedAt === null ? null : now - this.#openedAt
     if (openMs !== null) this.#lostAt = now
+    // Who closes an attempt with a code of its own has been reached.
+    if (kind === 'lost') this.#options.transports.ended(openMs !== null)
     const waitMs = this.#retry.after({ openMs, retryMs })
     this.state = 'waiting'
-    this.#timer = this.#clock.setTimeout(() => this.dial(), waitMs)
-    this.#handlers.lost({ ...event, waitMs })
+    this.#timer = clock.setTimeout(() => this.#dial(), waitMs)
+    this.#handlers.lost({ code, reason, kind, waitMs })
   }
 }

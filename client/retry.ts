@@ -1,5 +1,6 @@
 import { backoffMs } from '../src/core/backoff.ts'
 import { CloseCode } from '../src/protocol/close-codes.ts'
+import type { CloseKind, DisconnectKind } from './types.ts'
 
 /** Clients that come for the first time spread over this time. */
 const firstMs = 1_000
@@ -8,21 +9,17 @@ const capMs = 30_000
 /** A connection that lived for so long was no failure. */
 const stableMs = 10_000
 
-const comeBackCodes: ReadonlySet<number> = new Set([
-  CloseCode.goingAway,
-  CloseCode.noStatus,
-  CloseCode.abnormal,
-  CloseCode.internalError,
-  CloseCode.serviceRestart,
-  CloseCode.tryAgainLater,
-  // Of proxies: a bad gateway, and a TLS handshake that failed.
-  1014,
-  1015,
-])
+/** Going away; no status, abnormal; errors and restarts of servers and proxies; our own. */
+const comeBackCodes = [
+  [1001, 1001],
+  [1005, 1006],
+  [1011, 1015],
+  [4000, 4099],
+] as const
 
 /** Whether a client comes back after its connection ended with this code (PROTOCOL.md §4). */
 export function isFinalCode(code: number): boolean {
-  return !comeBackCodes.has(code) && !(code >= 4000 && code < 4100)
+  return !comeBackCodes.some(([first, last]) => code >= first && code <= last)
 }
 
 export interface EndedConnection {
@@ -35,6 +32,33 @@ export interface EndedConnection {
 /** For clients that one leaving gateway sends to the next: each welcomes them first. */
 const askedBaseMs = 100
 const askedCapMs = 1_000
+
+const disconnectKinds: Record<number, DisconnectKind> = {
+  [CloseCode.internalError]: 'failed',
+  [CloseCode.serviceRestart]: 'stopping',
+  [CloseCode.tryAgainLater]: 'no-node',
+  1014: 'failed',
+  [CloseCode.slowConsumer]: 'slow',
+}
+
+/** Of a code that is not final. */
+export function disconnectKind(code: number): DisconnectKind {
+  return disconnectKinds[code] ?? (code >= 4000 ? 'ended' : 'lost')
+}
+
+const protocolCodes: ReadonlySet<number> = new Set([
+  CloseCode.protocolError,
+  CloseCode.unsupportedData,
+  CloseCode.invalidPayload,
+  CloseCode.protocolViolation,
+])
+
+/** Of a final code. */
+export function closeKind(code: number): CloseKind {
+  if (code === CloseCode.resumedElsewhere) return 'replaced'
+  if (code === CloseCode.tooBig) return 'too-large'
+  return protocolCodes.has(code) ? 'protocol' : 'ended'
+}
 
 /**
  * When to try again: at once when the gateway asked for it, with a short back-off when one gateway after the other does; else after what the lost connection asked for; then, while connections fail or do not last for 10 s,
@@ -49,12 +73,15 @@ export class Retry {
     this.#random = random
   }
 
+  /** Circumstances have changed: earlier failures mean nothing any more. */
+  reset(): void {
+    this.#failures = 0
+    this.#asked = 0
+  }
+
   /** Milliseconds to wait. */
   after({ openMs, retryMs }: EndedConnection): number {
-    if (openMs !== null && openMs >= stableMs) {
-      this.#failures = 0
-      this.#asked = 0
-    }
+    if (openMs !== null && openMs >= stableMs) this.reset()
     if (retryMs === null) {
       const asked = this.#asked++
       return asked === 0 ? 0 : backoffMs(asked - 1, this.#random, askedBaseMs, askedCapMs)

@@ -5,6 +5,8 @@ import type { Call, Reply } from './router.ts'
 
 /** Marks a call of another gateway, which is answered from what is here alone. */
 const scopeHeader = 'x-evenkeel-scope'
+/** For who asks what one gateway has, and not what others have. */
+export const localScope = { [scopeHeader]: 'local' }
 const timeoutMs = 2_000
 
 /** The admin APIs of the cluster's other gateways. They share the admin token. */

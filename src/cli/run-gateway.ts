@@ -3,10 +3,11 @@ import { closeOnSignal } from './close-on-signal.ts'
 import { type ConfigSources, loadConfig } from './config.ts'
 import { listenFailure } from './listen-failure.ts'
 import { createLogger } from './logger.ts'
+import type { Extra } from './start-gateway.ts'
 import { limitYoungGeneration } from './young-generation.ts'
 
-/** Runs a gateway, or several workers, until a signal ends the process. Throws ConfigError, EvenkeelError or CommandFailed. */
-export async function runGateway(sources: ConfigSources): Promise<void> {
+/** Runs a gateway, or several workers (without `extra`), until a signal ends the process. Throws ConfigError, EvenkeelError or CommandFailed. */
+export async function runGateway(sources: ConfigSources, extra?: Extra): Promise<void> {
   limitYoungGeneration()
   const { config, tokens, warnings } = await loadConfig(sources)
   assertListenAllowed({ host: config.internal.host, ...tokens })
@@ -20,7 +21,7 @@ export async function runGateway(sources: ConfigSources): Promise<void> {
   }
 
   const { startGateway } = await import('./start-gateway.ts')
-  const gateway = await startGateway(config, tokens, logger).catch((error: unknown) => {
+  const gateway = await startGateway(config, tokens, logger, extra).catch((error: unknown) => {
     throw listenFailure(error, config) ?? error
   })
   closeOnSignal(() => gateway.leave().then(() => gateway.close()), logger)

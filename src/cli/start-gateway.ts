@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import type { IncomingMessage, Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { hostname } from 'node:os'
 import type { Duplex } from 'node:stream'
@@ -22,7 +22,7 @@ import { OperatorView } from '../gateway/operator-view.ts'
 import type { RunService } from '../gateway/run-types.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
-import type { EvenkeelError } from '../protocol/errors.ts'
+import { type EvenkeelError, statusOf } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
@@ -40,6 +40,9 @@ export interface RunningGateway {
   close(): Promise<void>
 }
 
+/** Answers requests at the public listener that are none of the gateway's own; false: nor of this. */
+export type Extra = (request: IncomingMessage, response: ServerResponse) => Promise<boolean>
+
 /** Time for close frames to reach clients and links before their sockets are cut. */
 const lastWordsMs = 200
 
@@ -48,6 +51,7 @@ export async function startGateway(
   config: GatewayConfig,
   tokens: GatewayTokens,
   logger: Logger,
+  extra: Extra | null = null,
 ): Promise<RunningGateway> {
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
@@ -95,6 +99,7 @@ export async function startGateway(
     routes: config.routes,
     upstreamPersistence: upstreamPersistence(config, tokens),
     peerToken: tokens.adminToken,
+    extra,
     readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
@@ -117,7 +122,7 @@ export async function startGateway(
         authorize(engine, request)
         clients.forwarded.forwardedUpgrade(request, socket as Socket, head)
       } catch (error) {
-        socket.end(`HTTP/1.1 ${(error as EvenkeelError).status} Refused\r\nConnection: close\r\n\r\n`)
+        socket.end(`HTTP/1.1 ${statusOf(error as EvenkeelError)} Refused\r\nConnection: close\r\n\r\n`)
       }
       return
     }

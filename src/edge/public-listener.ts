@@ -8,7 +8,9 @@ import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
+import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
+import { isTunnel, TunnelEdge } from './tunnel.ts'
 import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
 
@@ -25,6 +27,8 @@ export interface PublicListenerOptions {
   upstreamPersistence: ReadonlyMap<string, Persistence>
   /** See `EngineIoEdge`. */
   peerToken: string | null
+  /** Asked for what is none of the paths here; false: it has not answered. */
+  extra: ((request: IncomingMessage, response: ServerResponse) => Promise<boolean>) | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
@@ -43,7 +47,7 @@ export interface PublicListener {
 /** Seconds after which a client that was refused should try again; jittered, so that they do not come back as one. */
 const retryAfterSeconds = { min: 1, spread: 5 }
 
-/** The listener that clients see: `/ws`, `/sse`, `/socket.io/`, `/engine.io/`, health. */
+/** The listener that clients see: `/ws`, `/sse`, `/socket.io/`, `/engine.io/`, `/runs`, health. */
 export function createPublicListener(options: PublicListenerOptions): PublicListener {
   const { gateway } = options
   const { limits } = gateway
@@ -54,6 +58,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     '/engine.io/': new EngineIoEdge('engine.io', options),
   }
   const upstreams = new UpstreamEdge({ ...options, persistence: options.upstreamPersistence, websocket })
+  const tunnel = new TunnelEdge(options)
+  const runs = new RunsEdge(options)
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
@@ -129,6 +135,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     const engine = enginePath(path)
     if (engine !== null) {
       await engines[engine].request(request, response)
+    } else if (path === '/runs' || path.startsWith('/runs/')) {
+      await runs.request(request, response)
+    } else if (isTunnel(path)) {
+      await tunnel.request(request, response)
     } else if (path === '/sse') {
       if (isPreflight(request, response, 'GET', 'last-event-id')) return
       allow(request, 'GET')
@@ -147,10 +157,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       json(response, readiness.ready ? 200 : 503, readiness)
     } else if (path === '/ws') {
       throw new EvenkeelError('UPGRADE_REQUIRED', 'this is a WebSocket endpoint')
-    } else {
+    } else if (options.extra === null || !(await options.extra(request, response))) {
       throw new EvenkeelError(
         'NOT_FOUND',
-        'nothing here; clients connect to /ws, /sse, /socket.io/ or /engine.io/',
+        'nothing here; clients connect to /ws, /sse, /socket.io/, /engine.io/ or /runs',
       )
     }
   }
@@ -177,6 +187,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   /** What another gateway has checked and sent here. */
   async function forwarded(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path] = splitTarget(request.url!)
+    if (isTunnel(path)) {
+      await tunnel.forwarded(request, response)
+      return
+    }
     if (!isSseSession(path)) {
       engineOf(request).forwarded(request, response)
       return
@@ -209,6 +223,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     },
     close() {
       websocket.close()
+      tunnel.close()
       sse.close()
       websocket.terminate()
       for (const engine of Object.values(engines)) engine.close()
@@ -249,17 +264,19 @@ function json(response: ServerResponse, status: number, body: unknown): void {
 
 function problemHeaders(error: unknown): Record<string, string> {
   const { status } = toProblem(error)
-  const retry = status === 503 || status === 429
   return {
     'content-type': 'application/problem+json',
-    ...(retry
-      ? {
-          'retry-after': String(retryAfterSeconds.min + Math.floor(Math.random() * retryAfterSeconds.spread)),
-        }
-      : {}),
+    ...(status === 503 || status === 429 ? { 'retry-after': String(retryAfter(error)) } : {}),
     ...(status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
     ...(status === 426 ? { upgrade: 'websocket' } : {}),
   }
+}
+
+/** Seconds. */
+function retryAfter(error: unknown): number {
+  const { retryAfterMs } = error as { retryAfterMs?: number }
+  if (retryAfterMs !== undefined) return Math.max(1, Math.ceil(retryAfterMs / 1_000))
+  return retryAfterSeconds.min + Math.floor(Math.random() * retryAfterSeconds.spread)
 }
 
 function answer(request: IncomingMessage, response: ServerResponse, error: unknown): void {
@@ -273,7 +290,7 @@ function answer(request: IncomingMessage, response: ServerResponse, error: unkno
   const close = request.complete ? {} : { connection: 'close' }
   response
     .writeHead(problem.status, { ...problemHeaders(error), ...cors, ...close })
-    .end(JSON.stringify(problem))
+    .end(JSON.stringify(error instanceof RunGap ? { ...problem, oldest: error.oldest } : problem))
 }
 
 function refuse(socket: Duplex, error: unknown): void {

@@ -60,10 +60,18 @@ export abstract class WebSocketConnection implements ClientConnection {
       this.awaitsDrain = true
       socket.once('drain', () => {
         this.awaitsDrain = false
-        this.session?.connectionDrained()
+        this.drained()
       })
     }
     return false
+  }
+
+  /** The socket is closed. */
+  ended(): void {}
+
+  /** The socket has taken what was written. */
+  protected drained(): void {
+    this.session?.connectionDrained()
   }
 
   pause(): void {

@@ -3,15 +3,14 @@ import type { Socket } from 'node:net'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { NodeEntry } from '../gateway/node-entry.ts'
-import type { ResumeRequest } from '../gateway/resumable.ts'
-import { type ClientResume, clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
+import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { parsePosition } from '../protocol/position.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import { TurnWriter } from './turn-writer.ts'
+import { requestOf, v1Options } from './v1-conversation.ts'
 import { ClientSocket, PlainConnection, type WebSocketConnection } from './websocket-connection.ts'
 
 /** What the client's handshake is answered with. */
@@ -27,6 +26,8 @@ export interface WebSocketEdgeOptions {
   allowedOrigins: AllowedOrigins
   /** null: clients that return are as new ones. */
   persistence: Persistence | null
+  /** An error that is ours, not the client's. */
+  onError(error: unknown): void
 }
 
 const sweepMs = 1_000
@@ -143,10 +144,10 @@ export class WebSocketEdge {
   ): void {
     const { gateway, pool } = this.options
     const meta = requestMeta(request, 'websocket', ws.protocol)
-    const { turn } = gateway
-    const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, turn, (resume) =>
-      gateway.resumes.hello({ pool, meta, connection, chosen }, resume === null ? null : requestOf(resume)),
-    )
+    const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, {
+      ...v1Options(this.options),
+      onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen }, requestOf(resume)),
+    })
     this.connected(connection)
   }
 
@@ -171,6 +172,7 @@ export class WebSocketEdge {
 
   private readonly onClose = edgeListener((edge, connection, code: number, reason: Buffer) => {
     edge.connections.delete(connection)
+    connection.ended()
     connection.session?.connectionClosed(connection, code, reason.toString())
   }, this)
 
@@ -207,11 +209,6 @@ function edgeListener<A extends unknown[]>(
 }
 
 function ignore(): void {}
-
-function requestOf({ session, token, out, channels }: ClientResume): ResumeRequest {
-  const since = (name: string) => parsePosition(channels[name] ?? '')
-  return { session, token, out, since }
-}
 
 /** What `ws` checks as well, but only once the answer is due. Throws BAD_REQUEST, METHOD_NOT_ALLOWED. */
 export function checkHandshake(request: IncomingMessage): void {

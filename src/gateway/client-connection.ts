@@ -26,6 +26,7 @@ export class SharedMessages {
     websocket?: Buffer
     sse?: string[]
     resumable?: Buffer
+    tunnel?: string
     socketIo?: readonly EncodedPacket[]
     engineIo?: readonly EncodedPacket[]
   } = {}

@@ -17,6 +17,8 @@ export const ClientFrame = {
   late: 0x6c,
   /** m: a message of the client, or an output of its session's node. */
   message: 0x6d,
+  /** p: from the client, is anybody there? From the gateway, the same frame, yes. */
+  ping: 0x70,
   /** r: resume now, by another connection. */
   resume: 0x72,
   /** v */
@@ -24,6 +26,8 @@ export const ClientFrame = {
   /** w */
   welcome: 0x77,
 } as const
+
+export const pingFrame = 'p'
 
 /** The longest hello frame. */
 export const helloBytes = 128 * 1024
@@ -231,9 +235,10 @@ function parseJsonFrame(frame: string, name: string): Record<string, unknown> {
   return value
 }
 
-type Fields<T> = Record<keyof T, (value: unknown) => boolean>
+export type Fields<T> = Record<keyof T, (value: unknown) => boolean>
 
-function parseFields<T>(frame: string, name: string, fields: Fields<T>): T {
+/** Throws BAD_REQUEST naming the field. Fields that are not known stay as they are. */
+export function parseFields<T>(frame: string, name: string, fields: Fields<T>): T {
   const value = parseJsonFrame(frame, name)
   for (const field in fields)
     if (!fields[field](value[field])) throw invalidFrame(`${name}.${field} is missing or not allowed`)
@@ -248,7 +253,8 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
-function isMs(value: unknown): value is number {
+/** What a timer takes. */
+export function isMs(value: unknown): value is number {
   return isCount(value) && value <= msMax
 }
 

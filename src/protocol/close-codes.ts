@@ -1,3 +1,5 @@
+import { utf8 } from './utf8.ts'
+
 /**
  * WebSocket close codes that Evenkeel uses (RFC 6455 §7.4).
  * Ranges decide what a client does: 4000–4099 come back (now or after the hint), 4100–4199 do not.
@@ -54,12 +56,12 @@ export function isSendableCloseCode(code: number): boolean {
 
 /** A close reason that fits into a close frame: at most 123 bytes of UTF-8, cut at a character. */
 export function clipCloseReason(reason: string): string {
-  if (Buffer.byteLength(reason) <= 123) return reason
+  if (utf8(reason).length <= 123) return reason
   let clipped = ''
   let bytes = 0
   // By characters, not by UTF-16 units: half a pair would become a replacement character.
   for (const character of reason) {
-    bytes += Buffer.byteLength(character)
+    bytes += utf8(character).length
     if (bytes > 123) break
     clipped += character
   }

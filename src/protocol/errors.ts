@@ -1,6 +1,6 @@
 /**
  * Every error that leaves Evenkeel has a code. The message names the field and the remedy and never
- * carries a secret; `status` is its HTTP answer.
+ * carries a secret.
  */
 export const errorCatalog = {
   BAD_REQUEST: 400,
@@ -35,9 +35,11 @@ export class EvenkeelError extends Error {
     this.name = 'EvenkeelError'
     this.code = code
   }
-  get status(): number {
-    return errorCatalog[this.code]
-  }
+}
+
+/** Its HTTP answer. No getter of the error, since browsers have no use for the catalog. */
+export function statusOf({ code }: EvenkeelError): number {
+  return errorCatalog[code]
 }
 
 /** `application/problem+json` (RFC 9457). */
@@ -55,7 +57,7 @@ export function toProblem(error: unknown): Problem {
   return {
     type: 'about:blank',
     title: known.code.toLowerCase().replaceAll('_', ' '),
-    status: known.status,
+    status: statusOf(known),
     detail: known.message,
     code: known.code,
   }

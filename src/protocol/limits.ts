@@ -112,6 +112,8 @@ export interface Limits {
   runDetachedMs: number
   /** What a reader may have unsent; then it keeps its place only. */
   runReaderBytes: number
+  /** Runs that one client follows at once over one connection. */
+  runStreams: number
   /** Deltas of this much time reach a reader as one; 0: each by itself. */
   runCoalesceMs: number
   /** A reader of a silent run that is alive gets a sign of it this often. */
@@ -181,6 +183,7 @@ export const defaultLimits: Readonly<Limits> = {
   runConcurrency: 32,
   runDetachedMs: 60 * second,
   runReaderBytes: 64 * KiB,
+  runStreams: 32,
   runCoalesceMs: 0,
   runHeartbeatMs: 15 * second,
   runSilenceMs: second,

@@ -4,6 +4,7 @@ import type { NodeOptions } from './types.ts'
 export { type ErrorCode, EvenkeelError } from '../protocol/errors.ts'
 export type { ChannelHandler } from './channels.ts'
 export { EvenkeelNode, type NodeEvents } from './node.ts'
+export { createPresence, type Presence } from './presence.ts'
 export type { RunChunk, RunContext, RunDelta, RunHandler, RunOptions } from './run-types.ts'
 export type {
   CloseReason,

@@ -298,6 +298,15 @@ describe('a session of another gateway', () => {
   })
 })
 
+test('whoever asks whether anybody is there is answered', async () => {
+  const { gateway } = await stage()
+  const client = await RawResumableClient.connect(gateway.wsUrl)
+  client.send('p')
+  client.send('p')
+  await client.frame('p', 2)
+  expect(client.closed).toBe(false)
+})
+
 describe('the gateway leaves', () => {
   test('it asks its clients to move, and tells the nodes nothing', async () => {
     const { gateway, a } = await stage({ gatewayDrainMs: 100 })
@@ -321,6 +330,8 @@ describe('frames that are not allowed', () => {
     ['hello twice', ['h{}', 'h{}']],
     ['an empty frame', ['h{}', '']],
     ['an unknown frame', ['h{}', 'zzz']],
+    ['a ping that says something', ['h{}', 'pp']],
+    ['a ping as bytes', ['h{}', Buffer.from('p')]],
     ['an acknowledgement of nothing', ['h{}', 'a7']],
     ['an acknowledgement that is no number', ['h{}', 'a-1']],
   ]

@@ -1,12 +1,13 @@
-import { type Browser, chromium, type Page } from 'playwright-core'
+import { type Browser, chromium, type LaunchOptions, type Page } from 'playwright-core'
 import { onTestFinished } from 'vitest'
 
 /** EVENKEEL_CHROMIUM names another one. */
 export const chromiumPath = process.env.EVENKEEL_CHROMIUM ?? '/usr/bin/chromium'
 
 /** A browser without a window, which asks nobody outside for anything; it ends with the test. */
-export async function launchBrowser(): Promise<Browser> {
+export async function launchBrowser(options: LaunchOptions = {}): Promise<Browser> {
   const browser = await chromium.launch({
+    ...options,
     executablePath: chromiumPath,
     headless: true,
     args: [

@@ -3,7 +3,7 @@ import { onTestFinished } from 'vitest'
 import { loadConfig } from '../../src/cli/config.ts'
 import type { GatewayConfig } from '../../src/cli/config-schema.ts'
 import { createLogger } from '../../src/cli/logger.ts'
-import { type RunningGateway, startGateway } from '../../src/cli/start-gateway.ts'
+import { type Extra, type RunningGateway, startGateway } from '../../src/cli/start-gateway.ts'
 
 export interface TestGateway extends RunningGateway {
   readonly wsUrl: string
@@ -15,14 +15,22 @@ export interface TestGateway extends RunningGateway {
 type Overrides = { [Key in keyof GatewayConfig]?: Partial<GatewayConfig[Key]> | GatewayConfig[Key] }
 
 /** A real gateway in this process, on free ports of 127.0.0.1; it ends with the test. */
-export async function startTestGateway(overrides: Overrides = {}, tokens = {}): Promise<TestGateway> {
-  const gateway = await launchTestGateway(overrides, tokens)
+export async function startTestGateway(
+  overrides: Overrides = {},
+  tokens = {},
+  extra?: Extra,
+): Promise<TestGateway> {
+  const gateway = await launchTestGateway(overrides, tokens, extra)
   onTestFinished(() => gateway.close())
   return gateway
 }
 
 /** The same, ended by whoever starts it. */
-export async function launchTestGateway(overrides: Overrides = {}, tokens = {}): Promise<TestGateway> {
+export async function launchTestGateway(
+  overrides: Overrides = {},
+  tokens = {},
+  extra?: Extra,
+): Promise<TestGateway> {
   const { config } = await loadConfig({ env: {} })
   const merged: Record<string, unknown> = {
     ...config,
@@ -37,6 +45,7 @@ export async function launchTestGateway(overrides: Overrides = {}, tokens = {}):
     merged as unknown as GatewayConfig,
     { nodeToken: null, adminToken: null, ...tokens },
     createLogger('silent'),
+    extra,
   )
   return {
     ...gateway,

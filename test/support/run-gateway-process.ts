@@ -5,7 +5,7 @@ import { createLogger } from '../../src/cli/logger.ts'
 import { startGateway } from '../../src/cli/start-gateway.ts'
 import type { RunBatch } from '../../src/gateway/run-types.ts'
 import type { Runs } from '../../src/gateway/runs.ts'
-import { EvenkeelError } from '../../src/protocol/errors.ts'
+import { EvenkeelError, statusOf } from '../../src/protocol/errors.ts'
 
 /** A gateway with the plainest edge for runs that there can be: lines of JSON over HTTP. Arguments: id, configuration file, Redis or ''. */
 const [id = 'g', file = '', redis = ''] = process.argv.slice(2)
@@ -24,7 +24,7 @@ const runs = gateway.runs as Runs
 
 const server = createServer((request, response) => {
   handle(request, response).catch((error: unknown) => {
-    const status = error instanceof EvenkeelError ? error.status : 500
+    const status = error instanceof EvenkeelError ? statusOf(error) : 500
     if (response.headersSent) throw error
     response.writeHead(status)
     response.end(String((error as Error)?.stack))

@@ -52,7 +52,7 @@ function complaint(parse: () => unknown): string {
 }
 
 test('the first characters are those of PROTOCOL.md §2.1', () => {
-  expect(String.fromCharCode(...Object.values(ClientFrame)).split('')).toEqual([...'achlmrvw'])
+  expect(String.fromCharCode(...Object.values(ClientFrame)).split('')).toEqual([...'achlmprvw'])
 })
 
 describe('hello', () => {

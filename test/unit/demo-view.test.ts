@@ -35,6 +35,7 @@ function state(changes: Partial<DemoState> = {}): DemoState {
   return {
     now: 10_000,
     readyAt: 0,
+    pageUrl: 'http://127.0.0.1:8080',
     redisUrl: null,
     gateways: [gateway('gateway-1', 8080)],
     nodes: [row('node-1'), row('node-2')],
@@ -75,7 +76,7 @@ describe('the table of the demo', () => {
     ]
     const nodes = Array.from({ length: 64 }, (_, index) => row(`node-${index + 1}`))
     const lines = shown({ gateways, nodes, redisUrl: 'redis://127.0.0.1:40000' })
-    expect(lines[0]).toContain('redis://127.0.0.1:40000')
+    expect(lines[0]).toContain('page http://127.0.0.1:8080   redis://127.0.0.1:40000')
     expect(lines.filter((line) => line.startsWith(' gateway-'))).toEqual([
       ' gateway-1  http://127.0.0.1:8080    http://127.0.0.1:8081         100',
       ' gateway-2  http://127.0.0.1:50082   http://127.0.0.1:50083       down',

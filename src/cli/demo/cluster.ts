@@ -1,6 +1,7 @@
 import type { NodeView, OperatorEvent, RebalanceResult } from '../../gateway/operator.ts'
 import type { DemoOptions } from '../commands/demo.ts'
 import { loadDemoConfig } from './config.ts'
+import type { DemoControl } from './pages.ts'
 
 export interface GatewayRow {
   id: string
@@ -21,11 +22,21 @@ export interface DemoCluster {
   /** How a node is told where its gateways are. */
   readonly nodeArguments: readonly string[]
   readonly redelivered: number
+  /** Where a browser goes: the gateway, or what stands in front of all of them. */
+  readonly pageUrl: string
   /** The first one is where `--port` says. */
   gateways(): GatewayRow[]
   /** A node is healthy when it is so at every gateway. */
   nodes(): NodeView[]
   rebalance(): Promise<RebalanceResult[]>
+  /** Says who does what the page asks for. */
+  onControl(control: DemoControl): void
+  /** The node that has the session; null: it is not here. Throws CommandFailed. */
+  nodeOf(session: string): Promise<string | null>
+  /** Throws CommandFailed or EvenkeelError. */
+  migrate(session: string, to: string): Promise<void>
+  /** SIGKILLs the gateway that has the session, and starts another one; its id, or null when there is no other. */
+  killGatewayOf(session: string): Promise<string | null>
   /** `gateway` is who says so; null when there is but one. */
   onEvent(listener: (event: OperatorEvent, gateway: string | null) => void): void
   /** A process of the cluster ended by itself. */

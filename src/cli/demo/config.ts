@@ -1,6 +1,6 @@
 import { assertListenAllowed } from '../../admin/access.ts'
 import type { DemoOptions } from '../commands/demo.ts'
-import { type LoadedConfig, loadConfig } from '../config.ts'
+import { type ConfigSources, type LoadedConfig, loadConfig } from '../config.ts'
 
 /** A demo is for the one who looks at it: unless it is told otherwise, other machines cannot reach it. */
 export const demoEnvironment: Readonly<Record<string, string | undefined>> = {
@@ -8,11 +8,17 @@ export const demoEnvironment: Readonly<Record<string, string | undefined>> = {
   ...process.env,
 }
 
+/** What rooms of the page get back after a lost connection. */
+export const demoFlags: NonNullable<ConfigSources['flags']> = {
+  '--history': { path: ['channels', 'history'], value: [{ match: 'room:*', size: 100, ttlMs: 600_000 }] },
+}
+
 /** What a gateway of the demo runs with. Throws ConfigError. */
 export async function loadDemoConfig(options: DemoOptions): Promise<LoadedConfig> {
   const loaded = await loadConfig({
     env: demoEnvironment,
     flags: {
+      ...demoFlags,
       // The demo has processes of its own.
       '--workers': { path: ['workers'], value: 1 },
       '--port': { path: ['public', 'port'], value: options.port },

@@ -1,4 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { DemoAction, DemoAnswer } from '../../../client/demo/words.ts'
+import { EvenkeelError } from '../../protocol/errors.ts'
 import type { DemoOptions } from '../commands/demo.ts'
 import { CommandFailed } from '../errors.ts'
 import { percent } from '../output.ts'
@@ -6,6 +8,7 @@ import { Clients } from './clients.ts'
 import { type DemoCluster, openCluster } from './cluster.ts'
 import { Monitor } from './monitor.ts'
 import { Nodes } from './nodes.ts'
+import { notReady } from './pages.ts'
 
 const nodesUpMs = 60_000
 const nodesLookMs = 50
@@ -39,6 +42,7 @@ export class Demo {
     this.weights = weights
     this.monitor = new Monitor(cluster)
     this.nodes = new Nodes(cluster, (id, how) => this.ended(id, how))
+    cluster.onControl((action) => this.control(action))
     cluster.onUnexpectedEnd((what, how) => this.ended(what, how))
     this.clients = new Clients(clients)
     void this.clients.ended.then((how) => this.fail(new CommandFailed(`The clients' process ${how}.`)))
@@ -78,6 +82,41 @@ export class Demo {
     this.closing = true
     this.fail(new CommandFailed('The demo was ended.'))
     await Promise.all([this.clients.kill(), this.nodes.killAll(), this.cluster.close()])
+  }
+
+  /** What the page asks for. */
+  private async control(action: DemoAction): Promise<DemoAnswer> {
+    if (this.readyAt === null || this.closing) throw notReady()
+    const text = await this.act(action)
+    if (text !== '') this.monitor.note({ text: `page: ${text}`, colour: 'yellow' })
+    return { text, cluster: this.cluster.redisUrl !== null }
+  }
+
+  private async act(action: DemoAction): Promise<string> {
+    if (action.do === 'look') return ''
+    if (action.do === 'kill-node') return this.replaceNode(action.node)
+    if (action.do === 'migrate') return this.migrate(action.session)
+    if (action.do !== 'kill-gateway')
+      throw new EvenkeelError('BAD_REQUEST', 'nothing of the kind can be done')
+    const killed = await this.cluster.killGatewayOf(action.session)
+    if (killed === null)
+      throw new EvenkeelError('CONFLICT', 'there is no other gateway; try npm start -- --redis')
+    return `${killed}: SIGKILL, the next one starts in a few seconds`
+  }
+
+  private replaceNode(id: string): string {
+    const weight = this.nodes.kill(id)
+    if (weight === null) throw new EvenkeelError('CONFLICT', `${id} is gone already, or the only one`)
+    return `${id}: SIGKILL, ${this.nodes.add(weight)} starts in its place`
+  }
+
+  private async migrate(session: string): Promise<string> {
+    const from = await this.cluster.nodeOf(session)
+    const to = this.nodes.emptiest(from)
+    if (from === null || to === null)
+      throw new EvenkeelError('CONFLICT', 'there is no other node for the session')
+    await this.cluster.migrate(session, to)
+    return `the session of the page goes from ${from} to ${to}`
   }
 
   private addNode(): void {

@@ -1,11 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { NodeView, OperatorEvent, RebalanceResult } from '../../gateway/operator.ts'
-import { type ApiClient, createApiClient } from '../api-client.ts'
+import { localScope } from '../../admin/peers.ts'
+import type { NodeView, OperatorEvent, RebalanceResult, SessionView } from '../../gateway/operator.ts'
+import { type ApiClient, createApiClient, segment } from '../api-client.ts'
+import type { ConfigSources } from '../config.ts'
 import { CommandFailed } from '../errors.ts'
 import { readEvents } from '../event-reader.ts'
 import { type ChildModule, startModule } from './child-module.ts'
 import type { GatewayRow } from './cluster.ts'
 import { demoEnvironment, urlOf } from './config.ts'
+import { answerControl } from './control-channel.ts'
+import type { DemoControl } from './pages.ts'
 
 const pollMs = 500
 const callTimeoutMs = 2_000
@@ -14,8 +18,9 @@ const warnLevel = 40
 
 export interface GatewayProcessOptions {
   id: string
-  /** Flags of `evenkeel gateway`. */
-  flags: readonly string[]
+  /** As `evenkeel gateway` would set them. */
+  flags: NonNullable<ConfigSources['flags']>
+  control: DemoControl
   adminToken: string | null
   onEvent(event: OperatorEvent): void
   /** Gets the lines of its log that warn. */
@@ -43,7 +48,7 @@ export class GatewayProcess {
   static async start(options: GatewayProcessOptions): Promise<GatewayProcess> {
     const { id, flags, onWarning } = options
     const ready = Promise.withResolvers<Ready>()
-    const child = startModule('../main', ['gateway', '--log-level', 'info', ...flags], {
+    const child = startModule('./gateway-main', [JSON.stringify(flags)], {
       env: { ...demoEnvironment, EVENKEEL_GATEWAY_ID: id },
       onLine(line) {
         const { level, msg, ...rest } = JSON.parse(line) as Ready & { level: number; msg: string }
@@ -51,6 +56,7 @@ export class GatewayProcess {
         else if (level >= warnLevel) onWarning(line)
       },
     })
+    answerControl(child.process, options.control)
     const failed = child.ended.then((how): never => {
       throw new CommandFailed(`${id} ${how}`)
     })
@@ -97,6 +103,17 @@ export class GatewayProcess {
       {},
     )
     return 'plans' in answer ? answer.plans : [answer]
+  }
+
+  /** The session as this gateway has it; null: it has not. Throws CommandFailed. */
+  async session(id: string): Promise<SessionView | null> {
+    const response = await this.api.fetch(`api/v1/sessions/${segment(id)}`, { headers: localScope })
+    return response.ok ? ((await response.json()) as SessionView) : null
+  }
+
+  /** Throws CommandFailed. */
+  migrate(session: string, to: string): Promise<unknown> {
+    return this.api.call('POST', `/sessions/${segment(session)}/migrate`, { to })
   }
 
   async kill(): Promise<void> {

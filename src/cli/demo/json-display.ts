@@ -14,9 +14,9 @@ export function createJsonDisplay(): Display {
     },
     ready() {
       const { cluster } = demo!
-      const { publicUrl, internalUrl } = cluster.gateways()[0]!
+      const { internalUrl } = cluster.gateways()[0]!
       const redis = cluster.redisUrl === null ? {} : { redis: cluster.redisUrl }
-      print({ event: 'ready', public: publicUrl, internal: internalUrl, ...redis })
+      print({ event: 'ready', public: cluster.pageUrl, internal: internalUrl, ...redis })
       timer = setInterval(() => print(lineOf(demo!)), lineMs)
     },
     close() {

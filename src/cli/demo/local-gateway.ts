@@ -6,6 +6,7 @@ import { createLogger } from '../logger.ts'
 import { startGateway } from '../start-gateway.ts'
 import type { DemoCluster } from './cluster.ts'
 import { urlOf } from './config.ts'
+import { createDemoPages, type DemoControl, notReady } from './pages.ts'
 
 /** One gateway, in this process. It warns on stderr unless a table is drawn. Throws CommandFailed. */
 export async function openLocalGateway(
@@ -13,7 +14,9 @@ export async function openLocalGateway(
   { config, tokens }: LoadedConfig,
 ): Promise<DemoCluster> {
   const logger = createLogger(tty ? 'silent' : 'warn', process.stderr)
-  const gateway = await startGateway(config, tokens, logger).catch((error: unknown) => {
+  let control: DemoControl = () => Promise.reject(notReady())
+  const pages = createDemoPages((action) => control(action))
+  const gateway = await startGateway(config, tokens, logger, pages).catch((error: unknown) => {
     throw listenFailure(error, config) ?? error
   })
   const { operator } = gateway
@@ -21,6 +24,7 @@ export async function openLocalGateway(
   const internalUrl = urlOf(config.internal.host, gateway.internalPort)
   return {
     redisUrl: null,
+    pageUrl: publicUrl,
     pool: config.pool,
     nodeToken: tokens.nodeToken,
     nodeArguments: ['--gateway', internalUrl.replace('http', 'ws')],
@@ -40,6 +44,12 @@ export async function openLocalGateway(
     nodes: () => operator.nodes(),
     rebalance: async () => operator.rebalance(),
     onEvent: (listener) => void operator.onEvent((event) => listener(event, null)),
+    onControl: (wanted) => {
+      control = wanted
+    },
+    nodeOf: async (session) => operator.session(session).node,
+    migrate: async (session, to) => void operator.migrate(session, to),
+    killGatewayOf: async () => null,
     onUnexpectedEnd: () => {},
     close() {
       // That the demo's nodes go down now is no news.

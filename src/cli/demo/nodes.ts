@@ -7,7 +7,7 @@ interface NodeProcess extends ChildModule {
   leaving: 'SIGTERM' | 'SIGKILL' | null
 }
 
-/** The demo's node processes: each is the echo example. */
+/** The demo's node processes. */
 export class Nodes {
   private readonly cluster: DemoCluster
   private readonly onUnexpectedEnd: (id: string, how: string) => void
@@ -25,13 +25,8 @@ export class Nodes {
     const { nodeArguments, nodeToken, pool } = this.cluster
     const id = `node-${++this.started}`
     const child = startModule(
-      '../../../examples/echo-node',
-      [
-        ...['--id', id, '--weight', String(weight), '--pool', pool],
-        ...nodeArguments,
-        // Nodes get killed here, and clients that resend nothing must see no answer twice.
-        ...['--delivery', 'atomic'],
-      ],
+      './node-process',
+      ['--id', id, '--weight', String(weight), '--pool', pool, ...nodeArguments],
       { env: { ...process.env, EVENKEEL_NODE_TOKEN: nodeToken ?? '' } },
     )
     const node: NodeProcess = { ...child, leaving: null }
@@ -53,6 +48,22 @@ export class Nodes {
       'SIGKILL',
       ({ id, health }) => health !== 'down' && this.processes.get(id)?.leaving !== 'SIGKILL',
     )
+  }
+
+  /** SIGKILLs this one and returns its weight; null when it is none of the demo's, or no other could take its sessions. */
+  kill(id: string): number | null {
+    const view = this.cluster.nodes().find((node) => node.id === id)
+    const killed = this.dismissOne(
+      'SIGKILL',
+      (node) => node.id === id && this.processes.get(id)?.leaving !== 'SIGKILL',
+    )
+    return killed === null ? null : view!.weight
+  }
+
+  /** The one with the fewest sessions that can take more; null: there is none beside `except`. */
+  emptiest(except: string | null): string | null {
+    const others = this.cluster.nodes().filter((view) => view.id !== except && this.isStaying(view))
+    return others.sort((a, b) => a.sessions / a.weight - b.sessions / b.weight)[0]?.id ?? null
   }
 
   /** Lets one at random drain itself and exit; returns its id, or null when no other could take its sessions. */

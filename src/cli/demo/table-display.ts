@@ -43,6 +43,7 @@ function stateOf({ cluster, monitor, clients, readyAt }: Demo, keys: boolean) {
   return {
     now: Date.now(),
     readyAt,
+    pageUrl: cluster.pageUrl,
     redisUrl: cluster.redisUrl,
     gateways: cluster.gateways(),
     nodes: monitor.nodes(),

@@ -14,6 +14,8 @@ export interface DemoState {
   now: number
   /** null while starting. */
   readyAt: number | null
+  /** For a browser. */
+  pageUrl: string
   redisUrl: string | null
   gateways: readonly GatewayRow[]
   nodes: NodeRow[]
@@ -58,7 +60,10 @@ export function frame(state: DemoState, { columns, rows }: { columns: number; ro
   if (hidden > 0) nodeLines.push([{ text: ` … and ${hidden} more`, colour: 'dim' }])
   const notesFit = Math.min(notesMax, Math.max(notesMin, rows - fixed - nodeLines.length))
   return [
-    title(state.readyAt === null ? 'starting…' : `up ${age(state.readyAt, state.now)}`, state.redisUrl),
+    title(
+      state.readyAt === null ? 'starting…' : `up ${age(state.readyAt, state.now)}`,
+      `   page ${state.pageUrl}${state.redisUrl === null ? '' : `   ${state.redisUrl}`}`,
+    ),
     ...gatewayLines,
     [],
     ...nodeLines,
@@ -79,8 +84,7 @@ function fitting(nodes: NodeRow[], max: number): NodeRow[] {
   return live.slice(0, max - 1)
 }
 
-function title(status: string, redisUrl: string | null = null): Line {
-  const place = redisUrl === null ? '' : `   ${redisUrl}`
+function title(status: string, place = ''): Line {
   return [{ text: ' Evenkeel demo', colour: 'bold' }, { text: `   ${status}${place}` }]
 }
 

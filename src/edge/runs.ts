@@ -1,0 +1,197 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Gateway } from '../gateway/gateway.ts'
+import type { RunReader, RunSink, StartRun } from '../gateway/run-types.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
+import { encodeComment } from '../protocol/sse.ts'
+import { readBody } from './request-body.ts'
+import { type AllowedOrigins, checkOrigin, splitTarget } from './request-meta.ts'
+import { encodeRunSse } from './run-encoding.ts'
+import { corsHeaders } from './sse.ts'
+
+export interface RunsEdgeOptions {
+  gateway: Pick<Gateway, 'runs' | 'limits'>
+  /** For requests that name none. */
+  pool: string
+  allowedOrigins: AllowedOrigins
+}
+
+/** Readers that are sent away come back spread over this time. */
+const reconnectSpreadMs = 2_000
+/** What a body may have beside the handler's request. */
+const envelopeBytes = 4 * 1024
+
+/** Token streams over HTTP (PROTOCOL.md §6): `POST /runs`, `GET /runs/{id}/events`, `POST /runs/{id}/cancel`. */
+export class RunsEdge {
+  private readonly options: RunsEdgeOptions
+
+  constructor(options: RunsEdgeOptions) {
+    this.options = options
+  }
+
+  /** Throws what the client is to be answered. */
+  async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    checkOrigin(request, this.options.allowedOrigins)
+    const [path, query] = splitTarget(request.url!)
+    const [, , run, what, ...rest] = path.split('/')
+    const known = run === undefined || (rest.length === 0 && (what === 'events' || what === 'cancel'))
+    if (!known)
+      throw new EvenkeelError('NOT_FOUND', 'nothing here; try /runs/{id}/events or /runs/{id}/cancel')
+    if (request.method === 'OPTIONS') preflight(request, response)
+    else if (run === undefined) await this.start(request, response)
+    else if (what === 'events') await this.events(request, response, run, query)
+    else await this.cancel(request, response, run)
+  }
+
+  private async start(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    allow(request, 'POST')
+    const { gateway, pool } = this.options
+    const { runs, limits } = gateway
+    const key = request.headers['idempotency-key']
+    if (Array.isArray(key)) throw new EvenkeelError('BAD_REQUEST', 'one Idempotency-Key at most')
+    const text = (await readBody(request, limits.runRequestBytes + envelopeBytes)).toString()
+    const { run } = await runs.start({ ...parseStart(text, pool), idempotencyKey: key ?? null })
+    await this.stream(request, response, run, null)
+  }
+
+  private async events(
+    request: IncomingMessage,
+    response: ServerResponse,
+    run: string,
+    query: string,
+  ): Promise<void> {
+    allow(request, 'GET')
+    // EventSource comes back to the URL that it began with: what it has seen since is newer.
+    const after = request.headers['last-event-id'] || new URLSearchParams(query).get('after')
+    await this.stream(request, response, run, String(after ?? '') || null)
+  }
+
+  private async cancel(request: IncomingMessage, response: ServerResponse, run: string): Promise<void> {
+    allow(request, 'POST')
+    const state = await this.options.gateway.runs.cancel(run)
+    response
+      .writeHead(200, { 'content-type': 'application/json', ...corsHeaders(request) })
+      .end(JSON.stringify(state))
+  }
+
+  private async stream(
+    request: IncomingMessage,
+    response: ServerResponse,
+    run: string,
+    after: string | null,
+  ): Promise<void> {
+    if (response.destroyed) return
+    const { runs, limits } = this.options.gateway
+    const stream = new RunResponse(request, response, run, limits.runReaderBytes)
+    const opened = await runs.openReader(run, after, stream)
+    if (opened.verdict === 'over') response.writeHead(204, runHeaders(request, run)).end()
+    else if (opened.verdict === 'gap') throw new RunGap(opened.oldest)
+    else stream.opened(opened.reader)
+  }
+}
+
+/** What followed the reader's offset is lost. */
+export class RunGap extends EvenkeelError {
+  readonly oldest: string
+  constructor(oldest: string) {
+    super(
+      'GONE',
+      `what followed this offset is lost; the run can be read from ${oldest} on, or from its beginning`,
+    )
+    this.oldest = oldest
+  }
+}
+
+/** A response that carries a run's events. */
+class RunResponse implements RunSink {
+  private readonly response: ServerResponse
+  private readonly maxBytes: number
+  private readonly head: () => void
+  private reader: RunReader | null = null
+  private gone = false
+
+  constructor(request: IncomingMessage, response: ServerResponse, run: string, maxBytes: number) {
+    this.response = response
+    this.maxBytes = maxBytes
+    this.head = () => {
+      response.writeHead(200, {
+        ...runHeaders(request, run),
+        'content-type': 'text/event-stream',
+        'cache-control': 'no-cache, no-transform',
+        'x-accel-buffering': 'no',
+      })
+      response.socket?.setNoDelay(true)
+      response.flushHeaders()
+    }
+    response.on('drain', () => this.reader?.drained())
+    response.on('close', () => {
+      this.gone = true
+      this.reader?.close()
+    })
+  }
+
+  opened(reader: RunReader): void {
+    this.reader = reader
+    if (!this.response.headersSent) this.head()
+    if (this.gone) reader.close()
+  }
+
+  write(batch: Parameters<RunSink['write']>[0]): boolean {
+    if (!this.response.headersSent) this.head()
+    this.response.write(encodeRunSse(batch))
+    return !this.response.writableNeedDrain || this.response.writableLength <= this.maxBytes
+  }
+
+  heartbeat(): void {
+    this.response.write(encodeComment('hb'))
+  }
+
+  close(reason: 'ended' | 'away'): void {
+    if (!this.response.headersSent) this.head()
+    this.response.end(
+      reason === 'away' ? `retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n` : undefined,
+    )
+  }
+}
+
+function parseStart(text: string, pool: string): Omit<StartRun, 'idempotencyKey'> {
+  let given: unknown
+  try {
+    given = JSON.parse(text)
+  } catch {
+    // Said below, without quoting what a user has written.
+  }
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new EvenkeelError('BAD_REQUEST', 'the body must be a JSON object {name, body, pool?, mode?}')
+  const { name, body, pool: wanted = pool, mode = 'durable' } = given as Record<string, unknown>
+  if (typeof name !== 'string')
+    throw new EvenkeelError('BAD_REQUEST', 'name must say which run of the node is meant')
+  if (typeof wanted !== 'string') throw new EvenkeelError('BAD_REQUEST', 'pool must be a string')
+  if (mode !== 'durable' && mode !== 'attached')
+    throw new EvenkeelError('BAD_REQUEST', 'mode must be durable or attached')
+  if (body === undefined)
+    throw new EvenkeelError('BAD_REQUEST', 'body is missing: what the node is to be given')
+  return { pool: wanted, name, requestJson: JSON.stringify(body), mode }
+}
+
+function runHeaders(request: IncomingMessage, run: string): Record<string, string> {
+  return {
+    ...corsHeaders(request),
+    'access-control-expose-headers': 'x-run-id, retry-after',
+    'x-run-id': run,
+  }
+}
+
+function preflight(request: IncomingMessage, response: ServerResponse): void {
+  response
+    .writeHead(204, {
+      ...corsHeaders(request),
+      'access-control-allow-methods': 'GET, POST',
+      'access-control-allow-headers': 'content-type, idempotency-key, last-event-id',
+      'access-control-max-age': '600',
+    })
+    .end()
+}
+
+function allow(request: IncomingMessage, method: string): void {
+  if (request.method !== method) throw new EvenkeelError('METHOD_NOT_ALLOWED', `use ${method}`)
+}
