@@ -54,7 +54,7 @@ export class TunnelEdge {
     checkOrigin(request, this.options.allowedOrigins)
     if (request.method !== 'POST') throw new EvenkeelError('METHOD_NOT_ALLOWED', 'use POST')
     const id = idOf(request)
-    const owner = id === '' ? null : otherGateway(this.options.gateway, id.split('.', 1)[0]!)
+    const owner = id === '' ? null : await otherGateway(this.options.gateway, id.split('.', 1)[0]!)
     // The id is all that such a client has to show.
     if (owner !== null) await this.forwarder.forward(owner, request, response, '', corsHeaders(request))
     else if (id === '') await this.open(request, response)
