@@ -6,8 +6,17 @@ import { migration } from './scenarios/migration.ts'
 import { roundtrip } from './scenarios/roundtrip.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { slowClient } from './scenarios/slow-client.ts'
+import { tokenStreams } from './scenarios/streams.ts'
 
-export const scenarios: readonly Scenario[] = [roundtrip, latency, memory, migration, slowClient, fanout]
+export const scenarios: readonly Scenario[] = [
+  roundtrip,
+  latency,
+  memory,
+  migration,
+  slowClient,
+  fanout,
+  tokenStreams,
+]
 
 export interface Options {
   scenarios: readonly Scenario[]
