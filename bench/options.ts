@@ -7,6 +7,7 @@ import { roundtrip } from './scenarios/roundtrip.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { slowClient } from './scenarios/slow-client.ts'
 import { socketio } from './scenarios/socketio.ts'
+import { tokenStreams } from './scenarios/streams.ts'
 
 export const scenarios: readonly Scenario[] = [
   roundtrip,
@@ -16,6 +17,7 @@ export const scenarios: readonly Scenario[] = [
   slowClient,
   fanout,
   socketio,
+  tokenStreams,
 ]
 
 export interface Options {

@@ -19,7 +19,41 @@ export interface Commands {
   lacking: { input: { sequence: number; timeoutMs: number }; output: number }
   beginDeliveries: { input: null; output: null }
   endDeliveries: { input: null; output: DeliveryResult }
+  /** Clients whose answers are endless streams of tokens, in place of those of `open`. */
+  stream: { input: StreamsOptions; output: OpenResult }
+  tokens: { input: Window; output: TokensResult & { cpuNs: Record<string, number> } }
+  /** Requests with one token each, one after the other. */
+  firstTokens: {
+    input: Omit<StreamsOptions, 'connections'> & { requests: number; pauseMs: number }
+    output: FirstTokensResult
+  }
   close: { input: null; output: null }
+}
+
+export interface StreamsOptions {
+  port: number
+  path: string
+  /** JSON that each client posts. */
+  body: string
+  connections: number
+}
+
+export interface TokensResult {
+  tokens: number
+  closed: number
+  /** Tokens twice, out of order or left out. */
+  wrong: number
+  notes: string[]
+  /** From the server's write to the client's read. */
+  latencyUs: LatencySummary
+  generatorCpuNs: number
+}
+
+export interface FirstTokensResult {
+  /** From the request to the first token. */
+  latencyUs: LatencySummary
+  failed: number
+  notes: string[]
 }
 
 export interface OpenOptions {

@@ -2,12 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { cpuNsOf } from '../measure/cpu.ts'
 import type {
   ClosedLoopOptions,
+  Commands,
   DeliveryResult,
   LoadResult,
   OpenLoopOptions,
   OpenOptions,
   OpenResult,
   StallResult,
+  StreamsOptions,
   SubscribeOptions,
   Watch,
   Window,
@@ -16,11 +18,13 @@ import { Pacer } from './pacer.ts'
 import { StalledClient } from './stalled-client.ts'
 import { Subscribers } from './subscribers.ts'
 import { nowUs, Swarm } from './swarm.ts'
+import { firstTokens, TokenStreams } from './token-streams.ts'
 
 /** Carries out the commands of `commands.ts` inside the load process. */
 export class Generator {
   #swarm: Swarm | null = null
   #subscribers: Subscribers | null = null
+  #streams: TokenStreams | null = null
   #stalled: StalledClient | null = null
   #background: { pacer: Pacer; startedAt: number } | null = null
 
@@ -101,11 +105,33 @@ export class Generator {
     return this.#listening().endWindow()
   }
 
+  async stream(options: StreamsOptions): Promise<OpenResult> {
+    this.#streams?.discard()
+    this.#streams = new TokenStreams()
+    return this.#streams.open(options)
+  }
+
+  async tokens({ warmMs, windowMs, watch }: Window): Promise<Commands['tokens']['output']> {
+    if (this.#streams === null) throw new Error('open streams first')
+    await sleep(warmMs)
+    const cpuBefore = cpuOf(watch)
+    this.#streams.beginWindow()
+    await sleep(windowMs)
+    const result = this.#streams.endWindow()
+    return { ...result, cpuNs: difference(cpuBefore, cpuOf(watch)) }
+  }
+
+  firstTokens(options: Commands['firstTokens']['input']): Promise<Commands['firstTokens']['output']> {
+    return firstTokens(options)
+  }
+
   async close(): Promise<null> {
     this.#swarm?.discard()
     this.#subscribers?.discard()
+    this.#streams?.discard()
     this.#swarm = null
     this.#subscribers = null
+    this.#streams = null
     return null
   }
 
@@ -145,8 +171,7 @@ async function measure(swarm: Swarm, window: Window, stop: () => Promise<void>):
   const cpuAfter = cpuOf(window.watch)
   await stop()
   const errors = await swarm.settle()
-  const cpuNs: Record<string, number> = {}
-  for (const [name, after] of Object.entries(cpuAfter)) cpuNs[name] = after - (cpuBefore[name] ?? 0)
+  const cpuNs = difference(cpuBefore, cpuAfter)
   const latencyUs = swarm.latency.summary()
   return {
     messages,
@@ -157,6 +182,10 @@ async function measure(swarm: Swarm, window: Window, stop: () => Promise<void>):
     cpuNs,
     generatorCpuNs: (own.user + own.system) * 1000,
   }
+}
+
+function difference(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(after).map(([name, value]) => [name, value - (before[name] ?? 0)]))
 }
 
 function cpuOf(watch: Watch): Record<string, number> {

@@ -21,7 +21,7 @@ export interface Peer {
 }
 
 /** A process that died in the middle would only show as a strange figure. */
-export function assertAlive({ children }: Pick<Peer, 'children'>): void {
+export function assertAlive({ children }: { readonly children: readonly Child[] }): void {
   for (const child of children)
     if (!isRunning(child))
       throw failure(child, `ended with code ${child.process.exitCode} during the measurement`)
