@@ -37,7 +37,7 @@ const disconnectKinds: Record<number, DisconnectKind> = {
   [CloseCode.internalError]: 'failed',
   [CloseCode.serviceRestart]: 'stopping',
   [CloseCode.tryAgainLater]: 'no-node',
-  1014: 'failed',
+  [CloseCode.badGateway]: 'failed',
   [CloseCode.slowConsumer]: 'slow',
 }
 

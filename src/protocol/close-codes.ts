@@ -1,30 +1,6 @@
 import { utf8 } from './utf8.ts'
 
-/**
- * WebSocket close codes that Evenkeel uses (RFC 6455 §7.4).
- * Ranges decide what a client does: 4000–4099 come back (now or after the hint), 4100–4199 do not.
- */
-export const CloseCode = {
-  normal: 1000,
-  goingAway: 1001,
-  protocolError: 1002,
-  unsupportedData: 1003,
-  noStatus: 1005,
-  abnormal: 1006,
-  invalidPayload: 1007,
-  policy: 1008,
-  tooBig: 1009,
-  internalError: 1011,
-  serviceRestart: 1012,
-  tryAgainLater: 1013,
-  /** The upstream's connection broke. */
-  badGateway: 1014,
-  slowConsumer: 4008,
-  /** A frame that `evenkeel.v1` does not allow. */
-  protocolViolation: 4100,
-  /** The session goes on over another connection. */
-  resumedElsewhere: 4101,
-} as const
+export * as CloseCode from './close-code.ts'
 
 /** Close codes of the link between a gateway and a node. */
 export const LinkCloseCode = {
