@@ -1,4 +1,4 @@
-import { type Candidate, participates } from './candidate.ts'
+import { type Candidate, participates, weightNow } from './candidate.ts'
 
 /** A session that may be moved, with the load that it makes. Units are the caller's: messages, bytes, milliseconds of a second. */
 export interface LoadedSession {
@@ -84,11 +84,11 @@ function placesOf<S extends LoadedSession>(nodes: readonly LoadedNode<S>[], tole
   let weight = 0
   for (const node of taking) {
     load += node.load
-    weight += node.candidate.weight
+    weight += weightNow(node.candidate)
   }
   return taking.map((node) => {
     const { candidate } = node
-    const fair = (load * candidate.weight) / weight
+    const fair = (load * weightNow(candidate)) / weight
     const { maxSessions, sessions, pending } = candidate
     return {
       id: candidate.id,
