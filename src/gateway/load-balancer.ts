@@ -261,7 +261,7 @@ export class LoadBalancer {
 }
 
 /** A look sooner after the last one would say the same. */
-const shortestLookMs = 1_000
+const shortestLookMs = 900
 
 const emptyPlan: RebalancePlan = { moves: [], total: 0, imbalanceBefore: 0, imbalanceAfter: 0 }
 

@@ -3,9 +3,9 @@ const looksInARow = 2
 /** A session that has moved is left where it is for so long. */
 const restMs = 60_000
 /** Plans end this much inside of the tolerance, as a part of it, so that what they leave is not at once outside again. */
-const targetPart = 0.97
+const targetPart = 0.96
 /** A plan that brings the worst node no nearer than this to its share is not worth a move. */
-const leastGain = 0.01
+const leastGain = 0.005
 
 /** When a pool is balanced by load, and which of its sessions may move: what keeps it from moving back and forth. */
 export class Hysteresis<S extends object> {

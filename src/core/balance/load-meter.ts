@@ -3,7 +3,7 @@ import type { Measure } from './pool-rules.ts'
 /** What was measured loses its weight over about this time. */
 const memoryMs = 30_000
 /** A shorter look says too little. */
-const shortestLookMs = 1_000
+const shortestLookMs = 900
 /** So many messages more or less than expected are no accident: three standard deviations, and some for the rare ones. */
 const jumpDeviations = 3
 const jumpMessages = 3
