@@ -110,7 +110,8 @@ export class LoadBalancer {
     if (nodes === null) return { plan: emptyPlan, operation: null }
     const { maxMovesPerRound, operations } = this.context
     const limits = maxMovesPerRound === null ? {} : { maxMoves: maxMovesPerRound }
-    const found = planTraffic(nodes, { tolerance: pool.hysteresis.target, ...limits })
+    const leastPart = ifWorth && pool.peers.size > 0 ? pool.hysteresis.leastPart : 0
+    const found = planTraffic(nodes, { tolerance: pool.hysteresis.target, leastPart, ...limits })
     const plan = summary(found)
     const isVain = found.moves.length === 0 || (ifWorth && !pool.hysteresis.isWorthIt(found))
     if (dryRun || isVain) return { plan, operation: null }

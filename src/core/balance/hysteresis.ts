@@ -1,5 +1,9 @@
 /** A burst is over before sessions would move for it. */
 const looksInARow = 2
+/** Those who have bigger sessions have had their turn by then. */
+const looksForSmall = 5
+/** A session that makes less than this part of what is to be moved is a small one. */
+const smallPart = 0.05
 /** A session that has moved is left where it is for so long. */
 const restMs = 60_000
 /** Plans end this much inside of the tolerance, as a part of it, so that what they leave is not at once outside again. */
@@ -27,6 +31,11 @@ export class Hysteresis<S extends object> {
   look(imbalance: number): boolean {
     this.above = imbalance > this.tolerance ? this.above + 1 : 0
     return this.above >= looksInARow
+  }
+
+  /** Of `planTraffic`, where other gateways have sessions as well: they may have the ones that are hot. */
+  get leastPart(): number {
+    return this.above < looksForSmall ? smallPart : 0
   }
 
   isWorthIt({
