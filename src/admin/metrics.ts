@@ -72,6 +72,16 @@ function registerNodes(registry: Registry, operator: Operator): void {
   perNode('link_rtt_seconds', 'Last heartbeat round trip of the link to the node.', ({ linkRttMs }) =>
     linkRttMs === null ? null : linkRttMs / 1000,
   )
+  perNode(
+    'node_response_seconds',
+    'From a message to its commit, or from a request to its answer, on average.',
+    ({ responseMs }) => (responseMs === null ? null : responseMs / 1000),
+  )
+  perNode(
+    'node_load',
+    'What the pool is balanced by where that is not sessions: messages or bytes a second, or what the node reports.',
+    ({ load }) => load,
+  )
   new Gauge({
     name: `${prefix}imbalance_ratio`,
     help: 'Largest relative distance of an active node from its fair share of the pool; 0 is even.',

@@ -5,6 +5,9 @@ export type { PolicyName }
 /** What flags and the configuration schema both allow. Apart from the schema: `--help` must not load a schema library. */
 export const policyNames = Object.keys(policies) as PolicyName[]
 
+export { clientKeyPlaces } from '../core/balance/client-key.ts'
+export { affinities, loadKinds, measures } from '../core/balance/pool-rules.ts'
+
 export const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 export type LogLevel = (typeof logLevels)[number]
 

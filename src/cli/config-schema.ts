@@ -2,7 +2,8 @@ import { z } from 'zod'
 import { type JsonSchema, toJsonSchema } from '../admin/validation.ts'
 import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
-import { logLevels, policyNames, timerMsMax, workersMax } from './choices.ts'
+import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
+import { logLevels, timerMsMax, workersMax } from './choices.ts'
 import { poolsSchema, routesSchema } from './upstreams-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
@@ -76,10 +77,9 @@ export const configSchema = z.strictObject({
     .describe(
       'Processes that share the public port; each is a gateway with an internal port of its own, counted up.',
     ),
-  policy: z
-    .enum(policyNames)
-    .default('weighted-least-connections')
-    .describe('How a new session finds its node.'),
+  policy: policySchema.default('weighted-least-connections').describe('How a new session finds its node.'),
+  hashKey: hashKeySchema.exactOptional(),
+  slowStartMs: slowStartSchema.default(0),
   persistence: z
     .strictObject({
       by: z
@@ -149,6 +149,7 @@ export const configSchema = z.strictObject({
         .max(1)
         .default(0.03)
         .describe('Relative distance from the fair share that is left alone.'),
+      ...loadShape,
       maxMovesPerRound: z.int().min(1).max(timerMsMax).exactOptional().describe('Default: no cap.'),
     })
     .prefault({}),

@@ -5,7 +5,8 @@ import { type ConfigLeaf, configLeaves, readEnvironment } from './config-env.ts'
 import { ConfigError, type ConfigMistake } from './config-error.ts'
 import { configComplaintText, parseConfigText, type RawConfig } from './config-file.ts'
 import { configSchema, type GatewayConfig, type GatewayTokens } from './config-schema.ts'
-import { upstreamPoolMistakes } from './upstream-pools.ts'
+import { balanceMistakes } from './pool-rules.ts'
+import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
 const tokenBytesMax = 4096
@@ -116,15 +117,18 @@ function assertConsistent(config: GatewayConfig, source: string): void {
         `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`,
     })
   }
-  mistakes.push(...poolMistakes(config).map((message) => ({ source, message })))
+  const ofPools = [...poolMistakes(config), ...balanceMistakes(config)]
+  mistakes.push(...ofPools.map((message) => ({ source, message })))
   if (mistakes.length > 0) throw new ConfigError(mistakes)
 }
 
 /** Default routes lead to nodes, all others to upstreams. */
 function poolMistakes({ pool, pools, routes }: GatewayConfig): string[] {
-  const names = Object.keys(pools)
-  const mistakes: string[] = upstreamPoolMistakes(pools)
-  if (names.includes(pool)) {
+  const upstreams = onlyUpstreams({ pool, pools })
+  const names = Object.keys(upstreams)
+  const mistakes: string[] = upstreamPoolMistakes(upstreams)
+  const served = pools[pool]
+  if (served !== undefined && (served.upstreams.length > 0 || served.dns !== undefined)) {
     mistakes.push(
       `pools.${pool}: /ws and /sse are served by nodes of pool ${pool}; give its upstreams another pool and a route`,
     )

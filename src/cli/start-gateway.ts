@@ -27,7 +27,8 @@ import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
-import { upstreamPools } from './upstream-pools.ts'
+import { commonRules, rulesByPool } from './pool-rules.ts'
+import { onlyUpstreams, upstreamPools } from './upstream-pools.ts'
 
 export interface RunningGateway {
   readonly operator: Operator
@@ -56,9 +57,9 @@ export async function startGateway(
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
   const cluster = await joinCluster(config, logger)
-  const pools = Object.entries(config.pools)
+  const pools = Object.entries(onlyUpstreams(config))
   const directory = new Directory({
-    pools: upstreamPools(config.pools),
+    pools: upstreamPools(onlyUpstreams(config)),
     shared: cluster.upstreams,
     probe: probeUpstream,
     refuse: (address) => refusalOfOwn(address, ownPorts(), cluster.registry.entries()),
@@ -69,6 +70,8 @@ export async function startGateway(
     id,
     limits: { ...defaultLimits, ...config.limits },
     policy: config.policy,
+    rules: commonRules(config),
+    pools: rulesByPool(config.pools),
     maxOverShare: config.persistence.maxOverShare,
     cluster,
     slowConsumer: config.slowConsumer,
@@ -190,13 +193,13 @@ export function newGatewayId(): string {
 
 /** One client may be at nodes and at several pools of upstreams: each has a name of its own. */
 function upstreamPersistence(
-  { persistence: { by, name, ttlMs }, pools }: GatewayConfig,
+  { persistence: { by, name, ttlMs }, pool: served, pools }: GatewayConfig,
   { persistenceSecret, nodeToken }: GatewayTokens,
 ): ReadonlyMap<string, Persistence> {
   if (by === 'none') return new Map()
   const secret = persistenceSecret ?? nodeToken ?? randomBytes(32)
   return new Map(
-    Object.keys(pools).map((pool) => [
+    Object.keys(onlyUpstreams({ pool: served, pools })).map((pool) => [
       pool,
       new Persistence({ by, name: `${name}-${pool}`, ttlMs, pool, secret }),
     ]),

@@ -10,6 +10,11 @@ import type { GatewayConfig } from './config-schema.ts'
 
 type Pools = GatewayConfig['pools']
 
+/** Those that are of upstreams: all but the one that serves clients by default. */
+export function onlyUpstreams({ pools, pool }: Pick<GatewayConfig, 'pools' | 'pool'>): Pools {
+  return Object.fromEntries(Object.entries(pools).filter(([name]) => name !== pool))
+}
+
 /** The pools as the directory of upstreams takes them. */
 export function upstreamPools(pools: Pools): UpstreamPool[] {
   return Object.entries(pools).map(([name, pool]) => ({

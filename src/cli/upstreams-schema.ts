@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { poolBalanceShape } from './balance-schema.ts'
 import { timerMsMax } from './choices.ts'
 
 const upstreamsMax = 1_000
@@ -77,13 +78,16 @@ const pool = z.strictObject({
     .min(1)
     .exactOptional()
     .describe('CIDR blocks that upstreams may be in. Default: all but those that are never an upstream.'),
+  ...poolBalanceShape,
 })
 
-/** Upstreams by pool. The keys are part of cookie names and metrics. */
+/** Pools by name; all but the one that serves clients by default are of upstreams. The keys are part of cookie names and metrics. */
 export const poolsSchema = z
   .record(z.string().regex(/^[A-Za-z0-9._-]{1,64}$/), pool)
   .default({})
-  .describe('Pools of servers that cannot be changed, by name.')
+  .describe(
+    'Pools of servers that cannot be changed, by name; and how each pool is balanced, also that of pool.',
+  )
 
 export const routesSchema = z
   .array(
@@ -93,7 +97,7 @@ export const routesSchema = z
         .regex(/^\/[^\s?#*]{0,254}\*?$/)
         .describe('A path, or with * at its end all that begin so.')
         .meta({ examples: ['/legacy/*'] }),
-      pool: z.string().min(1).max(64).describe('One of pools.'),
+      pool: z.string().min(1).max(64).describe('One of pools, with upstreams.'),
     }),
   )
   .max(routesMax)

@@ -2,6 +2,7 @@ import { createHmac, hkdfSync } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import type { Wish } from '../core/balance/persistence.ts'
+import { cookieValues } from '../core/net/cookies.ts'
 import { isSameSecret } from '../link/token.ts'
 import { clientAddress } from './request-meta.ts'
 
@@ -38,7 +39,9 @@ export class Persistence {
     const { by, name } = this.options
     if (by === 'ip') return { key: clientAddress(request) }
     const shown =
-      by === 'header' ? [String(request.headers[name.toLowerCase()] ?? '')] : cookies(request, name)
+      by === 'header'
+        ? [String(request.headers[name.toLowerCase()] ?? '')]
+        : cookieValues(request.headers.cookie ?? '', name)
     for (const value of shown) {
       const node = this.nodeOf(value)
       if (node !== null) return { node }
@@ -74,13 +77,4 @@ export class Persistence {
 /** A proxy in front may have ended TLS. A client that forges this harms only its own cookie. */
 function isSecure(request: IncomingMessage): boolean {
   return (request.socket as TLSSocket).encrypted === true || request.headers['x-forwarded-proto'] === 'https'
-}
-
-function cookies(request: IncomingMessage, name: string): string[] {
-  const prefix = `${name}=`
-  return (request.headers.cookie ?? '')
-    .split(';')
-    .map((pair) => pair.trim())
-    .filter((pair) => pair.startsWith(prefix))
-    .map((pair) => pair.slice(prefix.length))
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { SessionMeta } from '../protocol/link-records.ts'
@@ -43,6 +44,12 @@ export function requestMeta(
 export function clientAddress(request: IncomingMessage): string {
   const address = request.socket.remoteAddress ?? ''
   return address.startsWith('::ffff:') ? address.slice(7) : address
+}
+
+/** What its key is found in, for policies that place clients by one. */
+export function shownBy(request: IncomingMessage): ShownClient {
+  const [, query] = splitTarget(request.url ?? '/')
+  return { address: clientAddress(request), query, headers: request.headers }
 }
 
 export function splitTarget(target: string): [path: string, query: string] {

@@ -8,7 +8,7 @@ import { EvenkeelError } from '../protocol/errors.ts'
 import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import type { Persistence } from './persistence.ts'
-import { type AllowedOrigins, checkOrigin, requestMeta } from './request-meta.ts'
+import { type AllowedOrigins, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { channelKey, SseConnection } from './sse-connection.ts'
 import { SseForwarder, sessionTokenHeader } from './sse-forward.ts'
 import { elsewhere, SsePosts } from './sse-posts.ts'
@@ -57,7 +57,8 @@ export class SseEdge {
     const isPatient = lastId !== '' || (request.headers.accept ?? '').includes('text/event-stream')
     if (!isPatient && !gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (response.destroyed) return
-    const chosen = persistence === null ? null : gateway.choose(pool, persistence.wish(request))
+    const chosen =
+      persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
     response.writeHead(200, {
       ...Object.fromEntries(naming),

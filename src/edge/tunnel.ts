@@ -9,7 +9,7 @@ import { decodeTunnelFrames } from '../protocol/tunnel-frames.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import type { Persistence } from './persistence.ts'
 import { readBody } from './request-body.ts'
-import { type AllowedOrigins, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
+import { type AllowedOrigins, checkOrigin, requestMeta, shownBy, splitTarget } from './request-meta.ts'
 import { corsHeaders } from './sse.ts'
 import { SseForwarder } from './sse-forward.ts'
 import { TunnelConnection } from './tunnel-connection.ts'
@@ -78,7 +78,8 @@ export class TunnelEdge {
     const hello = await readBody(request, helloBytes)
     if (gateway.stopping) await gateway.waitForNode(pool)
     if (response.destroyed) return
-    const chosen = persistence === null ? null : gateway.choose(pool, persistence.wish(request))
+    const chosen =
+      persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
     response.writeHead(200, {
       ...Object.fromEntries(naming),

@@ -7,7 +7,7 @@ import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Persistence } from './persistence.ts'
-import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta } from './request-meta.ts'
+import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import { TurnWriter } from './turn-writer.ts'
 import { requestOf, v1Options } from './v1-conversation.ts'
@@ -93,7 +93,7 @@ export class WebSocketEdge {
   private choose(request: IncomingMessage): NodeEntry | null {
     const { gateway, pool, persistence } = this.options
     if (persistence === null) return null
-    const node = gateway.choose(pool, persistence.wish(request))
+    const node = gateway.choose(pool, persistence.wish(request), shownBy(request))
     if (node !== null) this.answers.set(request, { headers: persistence.headers(request, node.id) })
     return node
   }

@@ -8,8 +8,8 @@ export interface DrainContext {
   start(source: MoveSource): void
   stop(source: MoveSource): void
   now(): number
-  /** A node that can take a session now, or null. The node that is drained is none. */
-  pick(pool: string): NodeEntry | null
+  /** A node that can take the session now, or null. The node that is drained is none. */
+  pick(session: Session): NodeEntry | null
   /** Takes the session away from its node without asking it, and opens it elsewhere at its last commit; closes one that cannot move. */
   force(session: Session): void
   ended(drain: Drain): void
@@ -67,7 +67,7 @@ export class Drain implements MoveSource {
       // A session that is closing leaves by itself.
       if (session.move !== null || session.closing !== null || !session.movable) continue
       if ((this.retryAt.get(session) ?? 0) > now) continue
-      const target = this.context.pick(this.node.pool)
+      const target = this.context.pick(session)
       if (target === null) return null
       this.started++
       return { session, target }

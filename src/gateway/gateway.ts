@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { isEligible } from '../core/balance/candidate.ts'
-import { persistentNode, type Wish } from '../core/balance/persistence.ts'
-import { type PickContext, type Policy, type PolicyName, policies } from '../core/balance/policies.ts'
+import type { ShownClient } from '../core/balance/client-key.ts'
+import type { Wish } from '../core/balance/persistence.ts'
+import type { PolicyName } from '../core/balance/policies.ts'
+import type { PoolRules } from '../core/balance/pool-rules.ts'
 import type { HistoryRule } from '../core/channel/history-rules.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
@@ -29,6 +31,7 @@ import { NodeTable } from './node-table.ts'
 import { OnceCasts } from './once-casts.ts'
 import { type OperationRecord, Operations } from './operations.ts'
 import type { Counters, OperatorEvent, Untimed } from './operator.ts'
+import { Placement } from './placement.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
 import type { ResumableSession } from './resumable-session.ts'
 import { Resumes } from './resumes.ts'
@@ -43,6 +46,10 @@ export interface GatewayOptions {
   id: string
   limits: Readonly<Limits>
   policy: PolicyName
+  /** Of all pools, beside the policy. */
+  rules?: Partial<PoolRules>
+  /** By pool, what is different there. */
+  pools?: ReadonlyMap<string, Partial<PoolRules>>
   rebalance: RebalanceOptions
   /** How far beyond its fair share a node may be taken by clients that return to it, as a part of that. Default 0.25. */
   maxOverShare?: number
@@ -97,6 +104,7 @@ export class Gateway {
   readonly operations: Operations
   readonly migrator: Migrator
   readonly rebalancer: Rebalancer
+  readonly placement: Placement
   readonly sessions = new Map<number, Session>()
   readonly sessionsById = new Map<string, Session>()
   readonly detached = new Set<ResumableSession>()
@@ -109,26 +117,21 @@ export class Gateway {
   stopping = false
   readonly now: () => number
   readonly startedAtMs: number
-  private readonly options: GatewayOptions
-  private readonly policyByPool = new Map<string, Policy>()
   private readonly waiting = new Set<Session>()
   private readonly drains = new Map<NodeEntry, Drain>()
   private readonly listeners = new Set<(event: OperatorEvent) => void>()
   private readonly nodeWaiters = new Set<() => void>()
   private readonly timers: NodeJS.Timeout[] = []
-  private readonly pickContext: PickContext
   private lastNumber = 0
   private welcomes = 0
 
   constructor(options: GatewayOptions) {
-    this.options = options
     this.id = options.id
     this.limits = options.limits
     this.now = options.now ?? (() => performance.now())
     this.startedAtMs = this.now()
     this.resumes = new Resumes(this)
     this.upstreams = options.upstreams ? new Upstreams(this, options.upstreams) : null
-    this.pickContext = { random: options.random ?? Math.random }
     this.slowConsumer = options.slowConsumer ?? 'close'
     this.cluster = options.cluster
     this.channels = new Channels({
@@ -150,6 +153,13 @@ export class Gateway {
       healthy: (node) => this.publish({ type: 'node-healthy', node: node.id }),
       down: (node, reason) => this.nodeDown(node, reason),
     })
+    this.placement = new Placement({
+      nodes: this.nodes,
+      rules: { ...options.rules, policy: options.policy },
+      pools: options.pools ?? new Map(),
+      maxOverShare: options.maxOverShare ?? 0.25,
+      random: options.random ?? Math.random,
+    })
     this.migrator = new Migrator({
       window: options.limits.migrationWindow,
       movesPerSecond: options.limits.migrationsPerSecond,
@@ -163,6 +173,8 @@ export class Gateway {
       nodes: this.nodes,
       migrator: this.migrator,
       operations: this.operations,
+      placement: this.placement,
+      now: this.now,
       cluster: options.cluster,
       publish: (event) => this.publish(event),
     })
@@ -222,10 +234,13 @@ export class Gateway {
   }
 
   /** The node that a client is to get, none of `except`; null when none can take its session. */
-  choose(pool: string, wish: Wish | null, except: ReadonlySet<NodeEntry> | null = null): NodeEntry | null {
-    const nodes = without(this.nodes.inPool(pool), except)
-    const kept = wish === null ? null : persistentNode(nodes, wish, this.options.maxOverShare ?? 0.25)
-    return (kept as NodeEntry | null) ?? this.pick(pool, except)
+  choose(
+    pool: string,
+    wish: Wish | null,
+    client: ShownClient,
+    except: ReadonlySet<NodeEntry> | null = null,
+  ): NodeEntry | null {
+    return this.placement.choose(pool, wish, client, except)
   }
 
   /** Waits up to `limits.waitForNodeMs` for a node. Throws DRAINING, NO_NODE. */
@@ -302,6 +317,7 @@ export class Gateway {
       )
     }
     const node = this.nodes.join(hello, link)
+    this.warm(node)
     return {
       handlers: linkHandlers(this, node),
       joined: () => {
@@ -487,6 +503,8 @@ export class Gateway {
   upstreamUp(entry: UpstreamEntry): void {
     if (entry.health !== 'down') return
     this.nodes.recover(entry, this.drains.has(entry) ? 'draining' : 'active')
+    entry.warmSince = null
+    this.warm(entry)
     this.publish({ type: 'node-up', node: entry.id, pool: entry.pool })
     this.upstreamSet(entry)
     this.nodesChanged()
@@ -519,7 +537,7 @@ export class Gateway {
   private upstreamDown(entry: UpstreamEntry): void {
     for (const move of [...entry.incoming]) move.step('target-lost')
     for (const session of [...entry.assigned]) {
-      if (!session.movable || session.closing !== null || this.pick(session.pool) === null) continue
+      if (!session.movable || session.closing !== null || this.placement.place(session) === null) continue
       if (session.move !== null) session.move.step('source-lost')
       else {
         session.unassign(false)
@@ -531,7 +549,7 @@ export class Gateway {
 
   /** Gives the session to a node at its last commit, or lets it wait for one. `chosen` gets it, if it still can. */
   assign(session: Session, chosen: NodeEntry | null = null): void {
-    const node = chosen !== null && isEligible(chosen) ? chosen : this.pick(session.pool, session.avoids)
+    const node = chosen !== null && isEligible(chosen) ? chosen : this.placement.place(session)
     if (node !== null) {
       this.waiting.delete(session)
       session.open(node)
@@ -539,15 +557,6 @@ export class Gateway {
     }
     session.waitingSince ??= this.now()
     this.waiting.add(session)
-  }
-
-  private pick(pool: string, except: ReadonlySet<NodeEntry> | null = null): NodeEntry | null {
-    let policy = this.policyByPool.get(pool)
-    if (policy === undefined) {
-      policy = policies[this.options.policy]()
-      this.policyByPool.set(pool, policy)
-    }
-    return policy.pick(without(this.nodes.inPool(pool), except), this.pickContext) as NodeEntry | null
   }
 
   private nodeDown(node: NodeEntry, reason: string): void {
@@ -573,6 +582,13 @@ export class Gateway {
       }
     }
     this.rebalancer.soon()
+  }
+
+  /** It is new, unless it was only linked anew. */
+  private warm(node: NodeEntry): void {
+    const now = this.now()
+    node.warmSince ??= now
+    node.warmth = this.placement.warmth(node, now)
   }
 
   /** Somebody who waits for a node may get one now. */
@@ -626,14 +642,17 @@ export class Gateway {
       if (now - session.resumable.detachedAt! >= this.limits.resumeMs) session.expire()
     }
     for (const drain of this.drains.values()) drain.check()
-    for (const node of this.nodes.all()) node.measureRate()
+    for (const node of this.nodes.all()) {
+      node.measure(now)
+      node.warmth = this.placement.warmth(node, now)
+    }
   }
 
   private readonly drainContext: DrainContext = {
     start: (source) => this.migrator.add(source),
     stop: (source) => this.migrator.remove(source),
     now: () => this.now(),
-    pick: (pool) => this.pick(pool),
+    pick: (session) => this.placement.place(session),
     force: (session) => {
       if (!session.movable) {
         session.closeAtDeadline()
@@ -650,10 +669,6 @@ export class Gateway {
       this.rebalancer.soon()
     },
   }
-}
-
-function without(nodes: readonly NodeEntry[], except: ReadonlySet<NodeEntry> | null): readonly NodeEntry[] {
-  return except === null || except.size === 0 ? nodes : nodes.filter((node) => !except.has(node))
 }
 
 /** A sequence in 0..1 whose first n values are spread evenly for every n: the bits of the index, mirrored. */

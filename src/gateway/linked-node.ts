@@ -51,7 +51,8 @@ export class LinkedNode extends NodeEntry {
   }
 
   /** What the node says of all its gateways; about this one the gateway itself knows better. */
-  reported({ gateways, runs = {} }: Report, ownId: string): void {
+  reported({ gateways, load, runs = {} }: Report, ownId: string): void {
+    this.reportedLoad = load ?? null
     this.runCounts.clear()
     for (const [name, counts] of Object.entries(runs)) {
       const sum = Object.values(counts).reduce((total, count) => total + count, 0)

@@ -1,4 +1,5 @@
 import type { Candidate } from '../core/balance/candidate.ts'
+import { ResponseTime } from '../core/balance/response-time.ts'
 import type { LinkHealth } from '../core/health/heartbeat.ts'
 import type { Steer } from '../protocol/link-records.ts'
 import type { Move } from './migrator.ts'
@@ -41,6 +42,26 @@ export abstract class NodeEntry implements Candidate {
   messages = 0
   messagesPerSecond = 0
   downAt: number | null = null
+  /** When its slow start began; null: it has not. */
+  warmSince: number | null = null
+  warmth = 1
+  /** Of its sessions here, both ways. */
+  bytes = 0
+  bytesPerSecond = 0
+  /** Sessions that it was given since their bytes could be seen, fading as the average takes them in. */
+  unmeasured = 0
+  /** As the node says itself; null: it does not. */
+  reportedLoad: number | null = null
+  /** What the sessions of this gateway make there, in the measure of the pool. */
+  ownLoad = 0
+  /** What balance by load goes by, over all gateways; null: the pool is balanced by sessions. */
+  load: number | null = null
+  private readonly response = new ResponseTime()
+  /** One message at a time is timed, of this session; null: none is. */
+  private timed: Session | null = null
+  private timedSeq = 0
+  private timedAt = 0
+  private bytesBefore = 0
   private messagesBefore = 0
 
   constructor(id: string, pool: string, weight: number) {
@@ -101,11 +122,54 @@ export abstract class NodeEntry implements Candidate {
     return this.state === 'active'
   }
 
+  /** From a message to its commit, or from a request to its answer; undefined: nothing was answered yet. */
+  get responseMs(): number | undefined {
+    return this.response.ms
+  }
+
+  /** A request was answered. */
+  answered(ms: number, now: number): void {
+    this.response.add(ms, now)
+  }
+
+  /** Whether the next message is to be timed. */
+  get wantsTime(): boolean {
+    return this.timed === null
+  }
+
+  /** The message was given to the node. */
+  time(session: Session, seq: number, now: number): void {
+    this.timed = session
+    this.timedSeq = seq
+    this.timedAt = now
+  }
+
+  /** The time of its messages is known from the session's commits. */
+  times(session: Session): boolean {
+    return this.timed === session
+  }
+
+  timedCommit(ack: number, now: number): void {
+    if (ack < this.timedSeq) return
+    this.timed = null
+    this.response.add(now - this.timedAt, now)
+  }
+
+  /** Its commit will not come. */
+  forgetTimed(session: Session): void {
+    if (this.timed === session) this.timed = null
+  }
+
   /** To be called once a second. */
-  measureRate(): void {
+  measure(now: number): void {
     const weightOfNow = 0.5
-    const lastSecond = this.messages - this.messagesBefore
+    const messages = this.messages - this.messagesBefore
     this.messagesBefore = this.messages
-    this.messagesPerSecond += weightOfNow * (lastSecond - this.messagesPerSecond)
+    this.messagesPerSecond += weightOfNow * (messages - this.messagesPerSecond)
+    const bytes = this.bytes - this.bytesBefore
+    this.bytesBefore = this.bytes
+    this.bytesPerSecond += weightOfNow * (bytes - this.bytesPerSecond)
+    this.unmeasured *= 1 - weightOfNow
+    if (this.timed !== null) this.response.waited(now - this.timedAt)
   }
 }

@@ -73,6 +73,8 @@ export class NodeTable {
     const weight = known !== undefined && known.weight !== known.hello.weight ? known.weight : hello.weight
     if (known !== undefined) known.link.terminate()
     const node = new LinkedNode(hello, link, weight)
+    // Only the link is new: the process is as warm as it was.
+    if (known?.hello.instance === hello.instance) node.warmSince = known.warmSince
     this.nodes.set(node.id, node)
     this.indexPools()
     return node

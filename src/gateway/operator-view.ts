@@ -265,6 +265,9 @@ export class OperatorView implements Operator {
       share: sessions === 0 ? 0 : node.total / sessions,
       fairShare: takes(node) && weight > 0 ? node.weight / weight : 0,
       messagesPerSecond: Math.round(node.messagesPerSecond * 10) / 10,
+      bytesPerSecond: Math.round(node.bytesPerSecond),
+      responseMs: node.responseMs === undefined ? null : Math.round(node.responseMs * 1000) / 1000,
+      load: node.load === null ? null : Math.round(node.load * 100) / 100,
       connectedAt: node.connectedAt,
       ...node.description,
     }

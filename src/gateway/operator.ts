@@ -111,6 +111,12 @@ export interface NodeView {
   fairShare: number
   /** Client messages per second to the node over the last seconds. */
   messagesPerSecond: number
+  /** Bytes per second of its sessions at this gateway, both ways. */
+  bytesPerSecond: number
+  /** From a message to its commit, or from a request to its answer, on average; null: nothing was answered yet. */
+  responseMs: number | null
+  /** What the pool is balanced by where that is not sessions: messages or bytes a second, or what the node reports. */
+  load: number | null
   linkRttMs: number | null
   host: string
   /** null: an upstream. */

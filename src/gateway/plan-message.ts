@@ -18,6 +18,15 @@ export type PlanMessage =
       readonly gateway: string
       readonly moved: number
     }
+  | {
+      /** What the gateway's sessions make at each node, where the pool is balanced by traffic. */
+      readonly type: 'loads'
+      readonly gateway: string
+      readonly pool: string
+      readonly loads: { readonly [node: string]: number }
+      /** It has moved some of them just now. */
+      readonly moved: boolean
+    }
 
 /** Returns null for anything that is not a message of this version. */
 export function parsePlanMessage(payload: Buffer): PlanMessage | null {
@@ -27,7 +36,15 @@ export function parsePlanMessage(payload: Buffer): PlanMessage | null {
   } catch {
     return null
   }
-  if (!isObject(value) || !isText(value.planner) || !isText(value.operation)) return null
+  if (!isObject(value)) return null
+  if (value.type === 'loads') {
+    const { gateway, pool, loads, moved } = value
+    if (!isText(gateway) || !isText(pool) || !isObject(loads) || typeof moved !== 'boolean') return null
+    return Object.values(loads).every(isLoad)
+      ? { type: 'loads', gateway, pool, loads: loads as Record<string, number>, moved }
+      : null
+  }
+  if (!isText(value.planner) || !isText(value.operation)) return null
   const { planner, operation } = value
   if (value.type === 'part-ended') {
     const { gateway, moved } = value
@@ -51,6 +68,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 function isText(value: unknown): value is string {
   return typeof value === 'string' && value.length > 0 && value.length <= 128
+}
+
+function isLoad(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && Number.isFinite(value)
 }
 
 function isCount(value: unknown): value is number {

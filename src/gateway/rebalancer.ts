@@ -1,10 +1,17 @@
 import type { ClusterMember } from '../cluster/member.ts'
-import { type Move as PlannedMove, planRebalance, type RebalancePlan } from '../core/balance/planner.ts'
+import {
+  imbalance,
+  type Move as PlannedMove,
+  planRebalance,
+  type RebalancePlan,
+} from '../core/balance/planner.ts'
 import { splitMoves } from '../core/balance/split.ts'
+import { LoadBalancer } from './load-balancer.ts'
 import type { Migrator } from './migrator.ts'
 import type { NodeTable } from './node-table.ts'
 import type { OperationRecord, Operations } from './operations.ts'
 import type { Untimed } from './operator.ts'
+import type { Placement } from './placement.ts'
 import { type PlanMessage, parsePlanMessage } from './plan-message.ts'
 import { RebalanceRound } from './rebalance-round.ts'
 
@@ -21,7 +28,9 @@ export interface RebalancerContext {
   readonly nodes: NodeTable
   readonly migrator: Migrator
   readonly operations: Operations
+  readonly placement: Placement
   readonly cluster: ClusterMember
+  now(): number
   publish(event: Untimed): void
 }
 
@@ -33,6 +42,8 @@ const leadMs = 3_000
 const leadRenewMs = 1_000
 /** A gateway that does not say what it moved is not waited for longer; what it still moves counts in the next plan. */
 const partTimeoutMs = 10_000
+/** Where load is not sessions it is looked at this often, or as often as is planned. */
+const lookMs = 5_000
 /** No channel of users can have this name. */
 const controlTopic = '$plans'
 
@@ -55,7 +66,9 @@ export class Rebalancer {
   private readonly plans = new Map<string, RunningPlan>()
   /** Pools that changed while a plan for them was carried out. */
   private readonly postponed = new Set<string>()
+  private readonly byLoad: LoadBalancer
   private interval: NodeJS.Timeout | null = null
+  private looks: NodeJS.Timeout | null = null
   private debounce: NodeJS.Timeout | null = null
   private retired = false
   private stopped = false
@@ -63,18 +76,30 @@ export class Rebalancer {
   constructor(options: RebalanceOptions, context: RebalancerContext) {
     this.options = options
     this.context = context
+    this.byLoad = new LoadBalancer({
+      ...context,
+      maxMovesPerRound: options.maxMovesPerRound,
+      lead: async (pool) => this.isAlone() || (await this.lead(pool).catch(() => true)),
+      resign: (pool) => void context.cluster.registry.resign(leaseOf(pool)),
+      tell: (message) => this.tell(message).catch(() => {}),
+    })
   }
 
   start(): void {
     // It rejects only when the bus is closed.
     this.context.cluster.bus.subscribe(controlTopic, (payload) => this.receive(payload)).catch(() => {})
     const { enabled, intervalMs } = this.options
-    if (enabled && intervalMs > 0) this.interval = setInterval(() => void this.planAll(), intervalMs)
+    if (enabled && intervalMs > 0) {
+      this.interval = setInterval(() => void this.planAll(), intervalMs)
+      this.looks = setInterval(() => this.look(), Math.min(intervalMs, lookMs))
+    }
   }
 
   /** Leaves planning to the other gateways; what they plan is still carried out here. */
   retire(): void {
     this.retired = true
+    this.byLoad.retire()
+    if (this.looks !== null) clearInterval(this.looks)
     if (this.interval !== null) clearInterval(this.interval)
     if (this.debounce !== null) clearTimeout(this.debounce)
     for (const pool of this.context.nodes.poolNames())
@@ -84,6 +109,7 @@ export class Rebalancer {
   stop(): void {
     this.retire()
     this.stopped = true
+    this.byLoad.stop()
     for (const { timers } of this.plans.values()) for (const timer of timers) clearTimeout(timer)
   }
 
@@ -99,6 +125,15 @@ export class Rebalancer {
 
   /** Plans for one pool and, unless `dryRun`, begins the round; a round that is under way is replaced. */
   rebalance(pool: string, dryRun: boolean): { plan: RebalancePlan; operation: OperationRecord | null } {
+    const { placement } = this.context
+    if (!this.movesForBalance(pool)) {
+      const before = imbalance(this.context.nodes.inPool(pool).map(({ planned }) => planned))
+      return {
+        plan: { moves: [], total: 0, imbalanceBefore: before, imbalanceAfter: before },
+        operation: null,
+      }
+    }
+    if (placement.rulesOf(pool).load !== 'sessions') return this.byLoad.rebalance(pool, dryRun)
     const { tolerance, maxMovesPerRound } = this.options
     const limits = maxMovesPerRound === null ? { tolerance } : { tolerance, maxMoves: maxMovesPerRound }
     const nodes = this.context.nodes.inPool(pool).map(({ planned }) => planned)
@@ -112,13 +147,36 @@ export class Rebalancer {
   }
 
   private async planAll(): Promise<void> {
-    const alone = !this.context.nodes.all().some((node) => node.others.size > 0)
+    const alone = this.isAlone()
     for (const pool of this.context.nodes.poolNames()) {
-      if (this.isBusy(pool)) continue
+      const bySessions =
+        this.movesForBalance(pool) && this.context.placement.rulesOf(pool).load === 'sessions'
+      if (!bySessions || this.isBusy(pool)) continue
       // Without the store nobody can be asked: each gateway then plans for all and does its own part.
       const leads = alone || (await this.lead(pool).catch(() => true))
       if (leads && !this.retired && !this.isBusy(pool)) this.rebalance(pool, false)
     }
+  }
+
+  /** Sessions that were placed by a key, or are at all nodes, are where they belong. */
+  private movesForBalance(pool: string): boolean {
+    const { placement } = this.context
+    return !placement.isByKey(pool) && placement.rulesOf(pool).affinity === 'session'
+  }
+
+  private look(): void {
+    const { nodes, placement } = this.context
+    for (const pool of nodes.poolNames())
+      if (this.movesForBalance(pool) && placement.rulesOf(pool).load !== 'sessions')
+        void this.byLoad.look(pool)
+  }
+
+  private isAlone(): boolean {
+    return !this.context.nodes.all().some((node) => node.others.size > 0)
+  }
+
+  private tell(message: PlanMessage): Promise<void> {
+    return this.context.cluster.bus.publish(controlTopic, Buffer.from(JSON.stringify(message)), true)
   }
 
   private lead(pool: string): Promise<boolean> {
@@ -136,7 +194,7 @@ export class Rebalancer {
 
   /** Carries out the own part and tells the others theirs. */
   private execute(pool: string, moves: readonly PlannedMove[], operation: OperationRecord): void {
-    const { gatewayId, cluster } = this.context
+    const { gatewayId } = this.context
     const parts = splitMoves(moves, (id) => this.holders(id))
     const waitingFor = new Set(parts.keys())
     const others = [...parts].filter(([gateway]) => gateway !== gatewayId)
@@ -150,7 +208,7 @@ export class Rebalancer {
         pool,
         parts: Object.fromEntries(others),
       }
-      cluster.bus.publish(controlTopic, Buffer.from(JSON.stringify(message)), true).catch(() => {
+      this.tell(message).catch(() => {
         for (const [gateway] of others) this.partEnded(operation.id, gateway, 0)
       })
     }
@@ -200,9 +258,13 @@ export class Rebalancer {
 
   private receive(payload: Buffer): void {
     const message = parsePlanMessage(payload)
-    const { gatewayId, operations, cluster } = this.context
+    const { gatewayId, operations } = this.context
     // Junk, or not for us.
     if (message === null || this.stopped) return
+    if (message.type === 'loads') {
+      if (message.gateway !== gatewayId) this.byLoad.told(message)
+      return
+    }
     if (message.type === 'part-ended') {
       if (message.planner === gatewayId) this.partEnded(message.operation, message.gateway, message.moved)
       return
@@ -220,7 +282,7 @@ export class Rebalancer {
         gateway: gatewayId,
         moved: operation.moved,
       }
-      cluster.bus.publish(controlTopic, Buffer.from(JSON.stringify(answer)), true).catch(() => {})
+      this.tell(answer).catch(() => {})
     })
   }
 

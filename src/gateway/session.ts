@@ -1,3 +1,4 @@
+import type { LoadMeter } from '../core/balance/load-meter.ts'
 import { Inbox } from '../core/session/inbox.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -87,6 +88,8 @@ export class Session {
   highestTerm = 0
   move: Move | null = null
   migrations = 0
+  /** What it sends and gets; null: nobody asks. */
+  meter: LoadMeter | null = null
   /** When the session lost its node and found no other; null while it has one. */
   waitingSince: number | null = null
   /** The client has gone; the session ends when the node has handled what came before. */
@@ -155,6 +158,7 @@ export class Session {
     const { inbox, host } = this
     inbox.push(payload, text)
     host.counters.messagesIn++
+    this.meter?.count(payload.length)
     this.pump()
     if (this.inboxIsFull) this.pauseClient()
     return true
@@ -291,6 +295,7 @@ export class Session {
       )
     }
     if (state !== null) this.state = state
+    if (this.node?.times(this)) this.node.timedCommit(ack, this.host.now())
     this.deliverHeld()
     this.committed(ack)
     while (this.waiters.length > 0 && this.waiters[0]!.seq <= ack) this.waiters.shift()!.done('committed')
@@ -326,6 +331,8 @@ export class Session {
       this.host.counters.messagesLost += seq - this.outputs - 1
     }
     this.outputs = seq
+    this.node!.bytes += end - start
+    this.meter?.count(end - start)
     if ((flags & RecordFlag.volatile) !== 0 && !this.takesVolatile) {
       this.creditOwed += end - start
       if (!this.blocked) this.grant()
@@ -483,6 +490,7 @@ export class Session {
   /** The node is gone, or does not want the session. `handled`: it may have begun what was sent to it. */
   unassign(handled: boolean): void {
     this.node?.assigned.delete(this)
+    this.node?.forgetTimed(this)
     this.node = null
     this.holding = false
     this.closeSent = false
@@ -524,6 +532,7 @@ export class Session {
     this.openings++
     this.waitingSince = null
     node.assigned.add(this)
+    node.unmeasured++
   }
 
   /** Gives the node what it may have. To be called whenever something that held it back has changed. */
@@ -536,6 +545,8 @@ export class Session {
       const flags = (item.text ? RecordFlag.text : 0) | (item.redelivered ? RecordFlag.redelivered : 0)
       link.putPayload(RecordType.message, flags, this.number, this.term, inbox.sent, item.payload)
       node.messages++
+      node.bytes += item.payload.length
+      if (node.wantsTime) node.time(this, inbox.sent, this.host.now())
     }
     if (this.closing !== null && !this.closeSent && this.move === null) {
       this.closeSent = true

@@ -47,8 +47,9 @@ export class UpstreamEntry extends NodeEntry {
 
   /** Requests in flight come and go: they are a reason where to send the next client, none to move sessions. */
   override get planned(): Candidate {
-    const { id, weight, sessions, maxSessions, healthy, active, keepsSessions } = this
-    return { id, weight, sessions, pending: this.incoming.size, maxSessions, healthy, active, keepsSessions }
+    const { id, weight, warmth, sessions, maxSessions, healthy, active, keepsSessions } = this
+    const pending = this.incoming.size
+    return { id, weight, warmth, sessions, pending, maxSessions, healthy, active, keepsSessions }
   }
 
   get description(): NodeDescription {

@@ -160,6 +160,7 @@ export class UpstreamSession extends Session implements LineOwner {
       if (item === undefined) break
       connection.send(item.payload, item.text)
       node.messages++
+      node.bytes += item.payload.length
     }
     if (inbox.sent > inbox.acked) this.commit(inbox.sent, null)
     if (this.closing === null || this.closeSent || this.move !== null || inbox.length > 0) return
@@ -179,6 +180,8 @@ export class UpstreamSession extends Session implements LineOwner {
 
   lineMessage(line: UpstreamLine, data: Buffer, text: boolean): void {
     if (line !== this.line && line !== this.former) return
+    line.entry.bytes += data.length
+    this.meter?.count(data.length)
     this.deliver(0, data, 0, data.length, text)
     if (this.blocked) line.connection?.pause()
   }

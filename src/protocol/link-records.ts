@@ -342,6 +342,8 @@ export interface Report {
   steered: number
   /** Runs that it makes, by name and gateway id ('': one whose gateway is gone). Absent: none. */
   runs?: Record<string, Record<string, number>>
+  /** What the node carries, in a measure of its own. Absent: it does not say. */
+  load?: number
 }
 
 /** null: as the gateway does by default. */
@@ -475,7 +477,7 @@ export function parseHello(body: Buffer): Hello {
 }
 
 export function parseReport(body: Buffer): Report {
-  const { gateways, eventLoopLagMs, weight, drain, steered, runs } = parseJsonObject(body, 'REPORT')
+  const { gateways, eventLoopLagMs, weight, drain, steered, runs, load } = parseJsonObject(body, 'REPORT')
   if (!isCounts(gateways)) throw invalid('REPORT.gateways must be an object of whole numbers')
   if (typeof eventLoopLagMs !== 'number' || !(eventLoopLagMs >= 0))
     throw invalid('REPORT.eventLoopLagMs must be 0 or more')
@@ -485,7 +487,17 @@ export function parseReport(body: Buffer): Report {
   if (!isCount(steered, 0)) throw invalid('REPORT.steered must be a whole number')
   if (runs !== undefined && !isRunCounts(runs))
     throw invalid('REPORT.runs must be an object of objects of whole numbers')
-  return { gateways, eventLoopLagMs, weight, drain, steered, ...(runs === undefined ? {} : { runs }) }
+  if (load !== undefined && !(typeof load === 'number' && load >= 0))
+    throw invalid('REPORT.load must be 0 or more')
+  return {
+    gateways,
+    eventLoopLagMs,
+    weight,
+    drain,
+    steered,
+    ...(runs === undefined ? {} : { runs }),
+    ...(load === undefined ? {} : { load }),
+  }
 }
 
 /** Throws RECORD_INVALID. */

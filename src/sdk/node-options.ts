@@ -24,6 +24,8 @@ export function checkOptions(options: NodeOptions): void {
   }
   if (options.migrate !== undefined && !isMigratePolicy(options.migrate))
     fail("migrate must be 'always' or 'drain'")
+  if (options.load !== undefined && typeof options.load !== 'function')
+    fail('load must be a function that returns a number')
   const { gateways = [], redis } = options
   if (redis === undefined && (!Array.isArray(gateways) || gateways.length === 0)) {
     fail(

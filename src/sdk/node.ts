@@ -62,7 +62,8 @@ export interface NodeEvents {
 /** A socket-server node: dials its gateways and serves the sessions they assign. Made by `createNode`. */
 export class EvenkeelNode extends EventEmitter<NodeEvents> {
   readonly id: string
-  private readonly options: Required<Omit<NodeOptions, 'maxSessions' | 'token' | 'redis'>> & {
+  private readonly options: Required<Omit<NodeOptions, 'maxSessions' | 'token' | 'redis' | 'load'>> & {
+    load?: () => number
     redis?: string
     maxSessions?: number
     token: string | undefined
@@ -410,7 +411,22 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     for (const { welcome, sessions } of this.links) gateways[welcome.gateway] = sessions.size
     const { weight } = this.options
     const runs = this.runs.offers.length === 0 ? {} : { runs: this.runs.counts() }
-    return { gateways, eventLoopLagMs: this.eventLoopLagMs, weight, drain: this.drainOrder, steered, ...runs }
+    const { eventLoopLagMs, drainOrder: drain } = this
+    return { gateways, eventLoopLagMs, weight, drain, steered, ...runs, ...this.ownLoad() }
+  }
+
+  /** Nothing when the application does not say, or says what is no load. */
+  private ownLoad(): { load?: number } {
+    const { load, logger } = this.options
+    if (load === undefined) return {}
+    try {
+      const value = load()
+      if (Number.isFinite(value) && value >= 0) return { load: value }
+      logger.error(`node ${this.id}: load() returned ${value}; return a number, 0 or more`)
+    } catch (error) {
+      logger.error(`node ${this.id}: load() failed: ${String((error as Error)?.stack ?? error)}`)
+    }
+    return {}
   }
 
   private reportNow(): void {

@@ -34,6 +34,11 @@ export interface NodeOptions {
    * operator moves one; new sessions still go where there are fewest.
    */
   migrate?: MigratePolicy
+  /**
+   * How much the node has to do, 0 or more, in any measure that all nodes of the pool share; asked with each heartbeat (2 s). Gateways that balance by
+   * `reported` load go by it. Default: it does not say.
+   */
+  load?: () => number
   /** The application's version, shown to operators. Default ''. */
   version?: string
   /** Drain and exit on SIGTERM. Default true. */

@@ -14,6 +14,8 @@ import { configJsonSchema } from '../../src/cli/config-schema.ts'
 import { listenFailure } from '../../src/cli/listen-failure.ts'
 import { createLogger } from '../../src/cli/logger.ts'
 import { nearest } from '../../src/cli/nearest.ts'
+import { commonRules, rulesByPool } from '../../src/cli/pool-rules.ts'
+import { onlyUpstreams } from '../../src/cli/upstream-pools.ts'
 import { workerConfig } from '../../src/cli/workers/worker-config.ts'
 import { defaultLimits } from '../../src/protocol/limits.ts'
 
@@ -53,7 +55,15 @@ describe('layers', () => {
       workers: 1,
       allowedOrigins: 'same-host',
       persistence: { by: 'none', name: 'evenkeel-node', ttlMs: 3_600_000, maxOverShare: 0.25 },
-      rebalance: { enabled: true, intervalMs: 10_000, tolerance: 0.03 },
+      slowStartMs: 0,
+      rebalance: {
+        enabled: true,
+        intervalMs: 10_000,
+        tolerance: 0.03,
+        load: 'sessions',
+        measure: 'messages',
+        loadTolerance: 0.15,
+      },
       limits: defaultLimits,
       log: { level: 'info' },
     })
@@ -148,7 +158,7 @@ describe('environment', () => {
         EVENKEEL_ALLOWED_ORIGINS: 'https://A.example:443, http://localhost:3000',
       },
     })
-    expect(config.rebalance).toEqual({
+    expect(config.rebalance).toMatchObject({
       enabled: false,
       intervalMs: 10_000,
       tolerance: 0.1,
@@ -207,7 +217,7 @@ describe('environment', () => {
     ],
     [
       { EVENKEEL_POLICY: 'least' },
-      'EVENKEEL_POLICY: policy: expected one of "weighted-least-connections", "round-robin", "random", got "least"',
+      'EVENKEEL_POLICY: policy: expected one of "weighted-least-connections", "least-connections", "round-robin", "smooth-weighted-round-robin", "ip-hash", "key-hash", "least-response-time", "least-bandwidth", "random", "power-of-two-choices", got "least"',
     ],
     [
       { EVENKEEL_CHANNELS_HISTORY: 'room:*' },
@@ -305,10 +315,61 @@ routes:
     await expect(checkConfigFile(elsewhere)).rejects.toThrow(
       'routes[1].pool: expected one of pools (a), got "b"',
     )
-    const nodes = await file('nodes.yaml', 'pools: {default: {}}')
+    const nodes = await file('nodes.yaml', 'pools: {default: {upstreams: [http://127.0.0.1:3000]}}')
     await expect(checkConfigFile(nodes)).rejects.toThrow(
       'pools.default: /ws and /sse are served by nodes of pool default',
     )
+  })
+})
+
+describe('how pools are balanced', () => {
+  test('is set for all pools, and otherwise for one', async () => {
+    const name = await file(
+      'balance.yaml',
+      [
+        'policy: key-hash',
+        'hashKey: {by: cookie, name: user}',
+        'rebalance: {load: traffic, measure: bytes}',
+        'pools:',
+        '  default: {policy: round-robin, slowStartMs: 5000, rebalance: {load: reported}, affinity: message, orderBy: {json: room}}',
+        '  legacy: {upstreams: [http://127.0.0.1:3000]}',
+      ].join('\n'),
+    )
+    const config = await checkConfigFile(name)
+    expect(commonRules(config)).toEqual({
+      hashKey: { by: 'cookie', name: 'user' },
+      slowStartMs: 0,
+      load: 'traffic',
+      measure: 'bytes',
+      loadTolerance: 0.15,
+    })
+    expect(rulesByPool(config.pools).get('default')).toEqual({
+      policy: 'round-robin',
+      slowStartMs: 5_000,
+      load: 'reported',
+      affinity: 'message',
+      orderBy: 'room',
+    })
+    expect(Object.keys(onlyUpstreams(config))).toEqual(['legacy'])
+  })
+
+  test.each([
+    ['policy: key-hash', 'policy: key-hash needs hashKey'],
+    ['pools: {default: {policy: key-hash}}', 'pools.default.policy: key-hash needs hashKey'],
+    ['pools: {default: {orderBy: {json: a}}}', 'pools.default.orderBy: only with affinity message'],
+    [
+      'policy: ip-hash\npools: {default: {affinity: message}}',
+      'pools.default.affinity: message does not go with policy ip-hash',
+    ],
+    ['pools: {a: {affinity: message}}', 'pools.a.affinity: message is for nodes that are linked'],
+    [
+      'rebalance: {load: reported}\npools: {a: {}}',
+      'pools.a.rebalance.load: an upstream reports no load; use sessions or traffic',
+    ],
+    ['routes: [{path: /a, pool: default}]\npools: {default: {}}', 'routes[0].pool: expected one of pools'],
+  ])('%j is refused', async (text, message) => {
+    const name = await file('mistake.yaml', text)
+    await expect(checkConfigFile(name)).rejects.toThrow(message)
   })
 })
 
@@ -334,8 +395,8 @@ describe('mistakes in a file', () => {
     ['public:\n  port: abc', '2:9: public.port: expected an integer from 0 to 65535, got "abc"'],
     ['public:', '1:8: public: expected an object with the keys host, port, got nothing (null)'],
     [
-      'policy: least-connections',
-      '1:9: policy: expected one of "weighted-least-connections", "round-robin", "random"',
+      'policy: most-connections',
+      '1:9: policy: expected one of "weighted-least-connections", "least-connections", "round-robin"',
     ],
     ['limits:\n  holdMs: 0', '2:11: limits.holdMs: expected an integer from 1 to 2147483647, got 0'],
     [

@@ -5,6 +5,7 @@ import { Migrator } from '../../src/gateway/migrator.ts'
 import { NodeTable } from '../../src/gateway/node-table.ts'
 import { Operations } from '../../src/gateway/operations.ts'
 import type { Operation } from '../../src/gateway/operator.ts'
+import { Placement } from '../../src/gateway/placement.ts'
 import { type PlanMessage, parsePlanMessage } from '../../src/gateway/plan-message.ts'
 import { Rebalancer } from '../../src/gateway/rebalancer.ts'
 import type { Link } from '../../src/link/link.ts'
@@ -42,6 +43,14 @@ async function setUp(options: { intervalMs?: number } = {}) {
         onResult() {},
       }),
       operations: new Operations((operation) => operations.push(operation)),
+      placement: new Placement({
+        nodes,
+        rules: {},
+        pools: new Map(),
+        maxOverShare: 0.25,
+        random: Math.random,
+      }),
+      now: () => performance.now(),
       cluster: own,
       publish() {},
     },

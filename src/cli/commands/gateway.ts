@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import { integerFrom, parseMilliseconds, parsePort } from '../arguments.ts'
-import { logLevels, policyNames, workersMax } from '../choices.ts'
+import { loadKinds, logLevels, policyNames, workersMax } from '../choices.ts'
 
 interface Flags {
   config?: string
@@ -9,6 +9,9 @@ interface Flags {
   internalPort?: number
   internalHost?: string
   policy?: string
+  hashKey?: { by: string; name: string }
+  slowStart?: number
+  rebalanceLoad?: string
   rebalanceInterval?: number
   logLevel?: string
   redis?: string
@@ -37,6 +40,17 @@ export function addGateway(program: Command): void {
       ).choices(policyNames),
     )
     .option(
+      '--hash-key <place:name>',
+      'what the policy key-hash hashes, such as header:x-user, cookie:user or query:user',
+      parseHashKey,
+    )
+    .option('--slow-start <ms>', 'until a new node gets its full share (default: 0)', parseMilliseconds)
+    .addOption(
+      new Option('--rebalance-load <kind>', 'what sessions are moved for (default: sessions)').choices(
+        loadKinds,
+      ),
+    )
+    .option(
       '--rebalance-interval <ms>',
       '0: only on events and on request (default: 10000)',
       parseMilliseconds,
@@ -55,9 +69,18 @@ export function addGateway(program: Command): void {
           '--redis': { path: ['redis'], value: flags.redis },
           '--workers': { path: ['workers'], value: flags.workers },
           '--policy': { path: ['policy'], value: flags.policy },
+          '--hash-key': { path: ['hashKey'], value: flags.hashKey },
+          '--slow-start': { path: ['slowStartMs'], value: flags.slowStart },
+          '--rebalance-load': { path: ['rebalance', 'load'], value: flags.rebalanceLoad },
           '--rebalance-interval': { path: ['rebalance', 'intervalMs'], value: flags.rebalanceInterval },
           '--log-level': { path: ['log', 'level'], value: flags.logLevel },
         },
       })
     })
+}
+
+/** Place and name are judged with the rest of the configuration. */
+function parseHashKey(text: string): { by: string; name: string } {
+  const at = text.indexOf(':')
+  return { by: text.slice(0, Math.max(at, 0)), name: text.slice(at + 1) }
 }

@@ -17,7 +17,7 @@ export interface Candidate {
   /** How far a new node has been warmed up, 0 < warmth ≤ 1: its weight counts for so much. Absent: 1. */
   warmth?: number
   /** How long it takes to handle a message, in ms (EWMA). Absent: nobody knows yet. */
-  responseMs?: number
+  responseMs?: number | undefined
   /** What its sessions send and get, both ways (EWMA). Absent: nobody knows yet. */
   bytesPerSecond?: number
   /** Sessions that it was given since `bytesPerSecond` was measured. Absent: 0. */

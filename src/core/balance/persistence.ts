@@ -1,4 +1,4 @@
-import { type Candidate, isEligible, load, participates } from './candidate.ts'
+import { type Candidate, isEligible, load, participates, weightNow } from './candidate.ts'
 import { firstByHash } from './rendezvous.ts'
 
 /** Where a client wants to be: at the node that it had, or at the one that its key (such as its address) always leads to. */
@@ -31,11 +31,11 @@ function withinShare(candidates: readonly Candidate[], maxOverShare: number): (o
   for (const one of candidates) {
     if (!participates(one)) continue
     total += load(one)
-    weight += one.weight
+    weight += weightNow(one)
   }
   return (one) => {
     if (!isEligible(one)) return false
-    const fair = (total * one.weight) / weight
+    const fair = (total * weightNow(one)) / weight
     return load(one) + 1 <= Math.max(fair * (1 + maxOverShare), fair + slackSessions)
   }
 }

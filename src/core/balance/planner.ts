@@ -1,4 +1,4 @@
-import { type Candidate, load, participates } from './candidate.ts'
+import { type Candidate, load, participates, weightNow } from './candidate.ts'
 
 export interface PlanOptions {
   /** How far from its fair share a node may stay, as a part of it, and never less than one session. Default 0.03. */
@@ -120,16 +120,16 @@ function computeShares(nodes: readonly Candidate[]): Share[] {
 /** Divides what the nodes have among them by weight, up to their capacities. */
 function divide(shares: Share[]): void {
   // The nodes that fill up first come first: from the first that does not fill up on, none does.
-  shares.sort((a, b) => compare(a.capacity / a.node.weight, b.capacity / b.node.weight))
+  shares.sort((a, b) => compare(a.capacity / weightNow(a.node), b.capacity / weightNow(b.node)))
 
   // Summed from the end rather than subtracted from the front: a heavy node must not wipe out the light ones' digits.
   const weightFrom = new Float64Array(shares.length + 1)
-  for (let i = shares.length - 1; i >= 0; i--) weightFrom[i] = weightFrom[i + 1]! + shares[i]!.node.weight
+  for (let i = shares.length - 1; i >= 0; i--) weightFrom[i] = weightFrom[i + 1]! + weightNow(shares[i]!.node)
 
   let rest = sum(shares, (share) => share.load)
   let weight = weightFrom[0]!
   shares.forEach((share, i) => {
-    share.fair = (rest * share.node.weight) / weight
+    share.fair = (rest * weightNow(share.node)) / weight
     if (share.fair <= share.capacity) return
     share.fair = share.capacity
     rest -= share.capacity

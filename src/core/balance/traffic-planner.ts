@@ -1,4 +1,4 @@
-import { type Candidate, participates } from './candidate.ts'
+import { type Candidate, participates, weightNow } from './candidate.ts'
 
 /** A session that may be moved, with the load that it makes. Units are the caller's: messages, bytes, milliseconds of a second. */
 export interface LoadedSession {
@@ -18,6 +18,8 @@ export interface TrafficPlanOptions {
   tolerance?: number
   /** Most sessions to move. Default: no bound. */
   maxMoves?: number
+  /** Sessions that make less than this part of what is outside of the bands stay: somebody else may have bigger ones to move. Default 0. */
+  leastPart?: number
 }
 
 export interface TrafficMove<S extends LoadedSession> {
@@ -59,12 +61,12 @@ export function planTraffic<S extends LoadedSession>(
   nodes: readonly LoadedNode<S>[],
   options: TrafficPlanOptions = {},
 ): TrafficPlan<S> {
-  const { tolerance = 0.15, maxMoves = Number.POSITIVE_INFINITY } = options
+  const { tolerance = 0.15, maxMoves = Number.POSITIVE_INFINITY, leastPart = 0 } = options
   const places = placesOf(nodes, tolerance)
   const imbalanceBefore = largestDistance(places)
   const moves: TrafficMove<S>[] = []
   while (moves.length < maxMoves) {
-    const step = bestStep(places)
+    const step = bestStep(places, leastPart)
     if (step === null) break
     const { from, to, index } = step
     const [session] = from.sessions!.splice(index, 1)
@@ -84,11 +86,11 @@ function placesOf<S extends LoadedSession>(nodes: readonly LoadedNode<S>[], tole
   let weight = 0
   for (const node of taking) {
     load += node.load
-    weight += node.candidate.weight
+    weight += weightNow(node.candidate)
   }
   return taking.map((node) => {
     const { candidate } = node
-    const fair = (load * candidate.weight) / weight
+    const fair = (load * weightNow(candidate)) / weight
     const { maxSessions, sessions, pending } = candidate
     return {
       id: candidate.id,
@@ -112,7 +114,7 @@ interface Step<S extends LoadedSession> {
 }
 
 /** The move that helps most, or null when none does. */
-function bestStep<S extends LoadedSession>(places: readonly Place<S>[]): Step<S> | null {
+function bestStep<S extends LoadedSession>(places: readonly Place<S>[], leastPart: number): Step<S> | null {
   let to: Place<S> | null = null
   let anyOutside = false
   for (const place of places) {
@@ -129,7 +131,7 @@ function bestStep<S extends LoadedSession>(places: readonly Place<S>[]): Step<S>
       if (above && (from === null || isBelow(from, place)) && !passed.has(place)) from = place
     }
     if (from === null) return null
-    const index = bestSession(from, to)
+    const index = bestSession(from, to, leastPart)
     if (index !== null) return { from, to, index }
     passed.add(from)
   }
@@ -141,7 +143,11 @@ function isBelow(one: Place<LoadedSession>, other: Place<LoadedSession>): boolea
 }
 
 /** The session whose move leaves the least outside of both bands, and of equals the one that leaves both nearest to fair. */
-function bestSession<S extends LoadedSession>(from: Place<S>, to: Place<S>): number | null {
+function bestSession<S extends LoadedSession>(
+  from: Place<S>,
+  to: Place<S>,
+  leastPart: number,
+): number | null {
   const before = violation(from, from.load) + violation(to, to.load)
   if (before <= epsilon) return null
   from.sessions ??= from
@@ -149,6 +155,7 @@ function bestSession<S extends LoadedSession>(from: Place<S>, to: Place<S>): num
     .filter(({ load }) => load > 0)
     .sort((a, b) => a.load - b.load)
   const { sessions } = from
+  const smallest = firstAtLeast(sessions, leastPart * before)
   let best: number | null = null
   let bestLeft = before
   let bestDistance = Number.POSITIVE_INFINITY
@@ -163,7 +170,8 @@ function bestSession<S extends LoadedSession>(from: Place<S>, to: Place<S>): num
   ]
   for (const bend of bends) {
     const above = firstAtLeast(sessions, bend)
-    for (const index of [above - 1, above]) {
+    for (const near of [above - 1, above]) {
+      const index = Math.max(near, smallest)
       const load = sessions[index]?.load
       if (load === undefined) continue
       const left = violation(from, from.load - load) + violation(to, to.load + load)

@@ -7,6 +7,7 @@ import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import type { Persistence } from '../persistence.ts'
+import { shownBy } from '../request-meta.ts'
 import { endToEnd, type HeaderPair } from './headers.ts'
 import { UpstreamPools } from './pools.ts'
 import { isCut, UpstreamRequest } from './request.ts'
@@ -58,16 +59,19 @@ export class HttpProxy {
     response.once('close', () => abort.abort())
     const request = new UpstreamRequest(client)
     const wish = persistence?.wish(client) ?? null
+    const shown = shownBy(client)
     const tried = new Set<UpstreamEntry>()
     for (;;) {
-      const entry = gateway.choose(pool, wish, tried) as UpstreamEntry | null
+      const entry = gateway.choose(pool, wish, shown, tried) as UpstreamEntry | null
       if (entry === null)
         throw new EvenkeelError('NO_NODE', 'no server can take the request now; try again later')
       tried.add(entry)
       const cut = () => abort.abort()
       entry.requests.add(cut)
+      const askedAt = gateway.now()
       try {
         const data = await request.ask(entry, this.pools, abort.signal)
+        entry.answered(gateway.now() - askedAt, gateway.now())
         entry.report(data.statusCode >= 500 ? 'error-response' : 'ok')
         entry.messages++
         const answered = { entry, data, headers: this.head(data, client, entry, wish, persistence) }
@@ -83,7 +87,7 @@ export class HttpProxy {
         entry.report(
           error instanceof DialError ? 'connect-failed' : isCut(error) ? 'broken' : 'error-response',
         )
-        const others = tried.size < triesMax && gateway.choose(pool, null, tried) !== null
+        const others = tried.size < triesMax && gateway.choose(pool, null, shown, tried) !== null
         if (!others || !request.mayRetry(error)) throw failure(error)
       } finally {
         entry.requests.delete(cut)
@@ -115,7 +119,11 @@ export class HttpProxy {
       return
     }
     response.writeHead(data.statusCode, data.statusText, headers.flat())
+    const { socket } = response
+    const before = socket?.bytesWritten ?? 0
     await pipeline(data.body, response)
+    const sent = Number(client.headers['content-length'] ?? 0)
+    answered.entry.bytes += (socket?.bytesWritten ?? before) - before + (Number.isFinite(sent) ? sent : 0)
   }
 }
 

@@ -7,7 +7,7 @@ import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { UpstreamLine } from '../../gateway/upstream-line.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import type { Persistence } from '../persistence.ts'
-import { type AllowedOrigins, checkOrigin, requestMeta } from '../request-meta.ts'
+import { type AllowedOrigins, checkOrigin, requestMeta, shownBy } from '../request-meta.ts'
 import { checkHandshake, type WebSocketEdge } from '../websocket.ts'
 import { WebSocketDial } from './dial.ts'
 import { failure, HttpProxy, triesMax } from './http-proxy.ts'
@@ -93,16 +93,19 @@ export class UpstreamEdge {
   ): Promise<UpstreamLine> {
     const { gateway } = this.options
     const wish = persistence?.wish(request) ?? null
+    const shown = shownBy(request)
     const tried = new Set<UpstreamEntry>()
     let last: unknown
     while (tried.size < triesMax) {
-      const entry = gateway.choose(pool, wish, tried) as UpstreamEntry | null
+      const entry = gateway.choose(pool, wish, shown, tried) as UpstreamEntry | null
       if (entry === null) break
       tried.add(entry)
       const line = new UpstreamLine(entry)
       entry.dialling++
+      const askedAt = gateway.now()
       try {
         await line.open(dial)
+        entry.answered(gateway.now() - askedAt, gateway.now())
         return line
       } catch (error) {
         last = error

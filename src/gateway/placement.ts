@@ -1,0 +1,97 @@
+import type { Candidate } from '../core/balance/candidate.ts'
+import { warmthAt } from '../core/balance/candidate.ts'
+import { clientKey, type ShownClient } from '../core/balance/client-key.ts'
+import { persistentNode, type Wish } from '../core/balance/persistence.ts'
+import { type Policy, placesByKey, policies } from '../core/balance/policies.ts'
+import { defaultPoolRules, type PoolRules } from '../core/balance/pool-rules.ts'
+import type { SessionMeta } from '../protocol/link-records.ts'
+import type { NodeEntry } from './node-entry.ts'
+import type { NodeTable } from './node-table.ts'
+import type { Session } from './session.ts'
+
+export interface PlacementOptions {
+  readonly nodes: NodeTable
+  /** Of all pools. */
+  readonly rules: Partial<PoolRules>
+  /** By pool, what is different there. */
+  readonly pools: ReadonlyMap<string, Partial<PoolRules>>
+  readonly maxOverShare: number
+  random(): number
+}
+
+interface Pool {
+  readonly rules: PoolRules
+  readonly policy: Policy
+}
+
+/** Gives sessions and requests their nodes, by the rules of their pool. */
+export class Placement {
+  private readonly options: PlacementOptions
+  private readonly pools = new Map<string, Pool>()
+
+  constructor(options: PlacementOptions) {
+    this.options = options
+  }
+
+  rulesOf(pool: string): PoolRules {
+    return this.pool(pool).rules
+  }
+
+  /** Sessions of the pool stay where their keys lead. */
+  isByKey(pool: string): boolean {
+    return placesByKey(this.rulesOf(pool).policy)
+  }
+
+  /** The node of a client that has no session yet, none of `except`; null when none can take one. */
+  choose(
+    pool: string,
+    wish: Wish | null,
+    client: ShownClient,
+    except: ReadonlySet<NodeEntry> | null,
+  ): NodeEntry | null {
+    const nodes = this.nodesOf(pool, except)
+    const kept = wish === null ? null : persistentNode(nodes, wish, this.options.maxOverShare)
+    if (kept !== null) return kept as NodeEntry
+    const { rules } = this.pool(pool)
+    return this.pick(pool, nodes, clientKey(rules.policy, rules.hashKey, client))
+  }
+
+  /** Where the session is to go now; null when no node can take it. */
+  place(session: Session): NodeEntry | null {
+    return this.pick(session.pool, this.nodesOf(session.pool, session.avoids), this.keyOf(session))
+  }
+
+  /** How warm the node is at `now`. */
+  warmth(node: NodeEntry, now: number): number {
+    return warmthAt(now - (node.warmSince ?? now), this.rulesOf(node.pool).slowStartMs)
+  }
+
+  private pick(pool: string, nodes: readonly NodeEntry[], key: string | undefined): NodeEntry | null {
+    const { random } = this.options
+    const context = key === undefined ? { random } : { random, key }
+    return this.pool(pool).policy.pick(nodes as readonly Candidate[], context) as NodeEntry | null
+  }
+
+  private keyOf({ pool, address, meta }: Session): string | undefined {
+    const { policy, hashKey } = this.rulesOf(pool)
+    if (policy === 'ip-hash') return address
+    // Sessions are placed seldom; each keeping its key would cost more than reading it again.
+    return policy === 'key-hash' ? clientKey(policy, hashKey, JSON.parse(meta) as SessionMeta) : undefined
+  }
+
+  private nodesOf(pool: string, except: ReadonlySet<NodeEntry> | null): readonly NodeEntry[] {
+    const nodes = this.options.nodes.inPool(pool)
+    return except === null || except.size === 0 ? nodes : nodes.filter((node) => !except.has(node))
+  }
+
+  private pool(name: string): Pool {
+    let pool = this.pools.get(name)
+    if (pool === undefined) {
+      const { rules: ofAll, pools } = this.options
+      const rules = { ...defaultPoolRules, ...ofAll, ...pools.get(name) }
+      pool = { rules, policy: policies[rules.policy]() }
+      this.pools.set(name, pool)
+    }
+    return pool
+  }
+}
