@@ -18,15 +18,19 @@ export class SseForwarder {
     this.token = token
   }
 
-  /** Answers as the owner does, with `headers` too. Throws NOT_READY when that one does not. */
+  /**
+   * Answers as the owner does, with `headers` too. Throws NOT_READY when that one does not. `sessionId` must have been checked to be one:
+   * it becomes a part of the path.
+   */
   async forward(
     owner: URL,
     request: IncomingMessage,
     response: ServerResponse,
+    sessionId: string,
     sessionToken: string,
     headers: Record<string, string>,
   ): Promise<void> {
-    const answer = await this.send(owner, request, response, sessionToken)
+    const answer = await this.send(owner, request, response, sessionId, sessionToken)
     const own = Object.fromEntries(
       ['content-type', 'retry-after'].flatMap((name) => {
         const value = answer.headers[name]
@@ -46,6 +50,7 @@ export class SseForwarder {
     owner: URL,
     request: IncomingMessage,
     response: ServerResponse,
+    sessionId: string,
     sessionToken: string,
   ): Promise<IncomingMessage> {
     const headers: Record<string, string> = { [sessionTokenHeader]: sessionToken }
@@ -56,8 +61,10 @@ export class SseForwarder {
     if (this.token !== null) headers.authorization = `Bearer ${this.token}`
     if (request.headers.origin !== undefined) headers[originHeader] = request.headers.origin
     const isSecure = owner.protocol === 'https:'
+    // Never the client's own path: as a URL it could leave `/sse/` by way of `..`, and reach the admin API with this token.
+    const target = new URL(`/sse/${sessionId}`, owner)
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const upstream = (isSecure ? requestHttps : requestHttp)(new URL(request.url!, owner), {
+    const upstream = (isSecure ? requestHttps : requestHttp)(target, {
       method: request.method!,
       headers,
       ...(isSecure ? {} : { agent: this.agent }),

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { RecordFlag, RecordType } from '../../src/protocol/link-records.ts'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
@@ -126,6 +128,19 @@ test('a node that does not have all outputs is asked for those that it has', asy
   expect(stream.lastEventId.split('.')[2]).toBe('10')
 })
 
+/** For paths that `fetch` would tidy up. */
+async function rawStatus(
+  port: number,
+  method: string,
+  path: string,
+  headers: Record<string, string>,
+): Promise<number> {
+  const request = httpRequest({ host: '127.0.0.1', port, method, path, headers }).end()
+  const [response] = (await once(request, 'response')) as [IncomingMessage]
+  response.resume()
+  return response.statusCode!
+}
+
 test('requests that come to another gateway of the cluster are brought to the one that has the stream', async () => {
   const redis = await RedisServer.start()
   onTestFinished(() => redis.stop())
@@ -139,6 +154,15 @@ test('requests that come to another gateway of the cluster are brought to the on
   while ((await stream.next()).data !== 'over there');
   const bad = { ...known, token: known.token.replace(/^.{3}/, '___') }
   expect((await postTo(second.httpUrl, bad, 'x')).status).toBe(403)
+  // They go where sessions are, with the gateway's token: nowhere else.
+  const told = new Set<string>()
+  const tag = known.token.split('.').at(-1)
+  for (const path of ['..', '%2e%2e', '.%2E', 'x/../..', '..\\', 'x\\..\\..', '%2e%2e%5c']) {
+    const target = `/sse/${path}/api/v1/sessions/${known.session}`
+    const headers = { authorization: `Bearer x.${tag}` }
+    told.add(`${await rawStatus(second.publicPort, 'DELETE', target, headers)}`)
+  }
+  expect([...told]).toEqual(['404'])
   // Only gateways may bring them.
   const direct = await fetch(`${first.internalUrl}/sse/${known.session}`, {
     method: 'POST',
