@@ -10,6 +10,7 @@ import { request as requestHttps } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Gateway } from '../gateway/gateway.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
+import { cutSoon } from './last-words.ts'
 import { splitTarget } from './request-meta.ts'
 
 /** Between gateways; what a client sends under these names is dropped. */
@@ -24,6 +25,8 @@ const dropped = new Set([
   originHeader,
 ])
 const connectMs = 2_000
+/** A WebSocket's handshake needs nothing but the owner's attention. */
+const handshakeMs = 10_000
 
 /** Clients begin anew when they get it. */
 const unknownSession = JSON.stringify({ code: 1, message: 'Session ID unknown' })
@@ -76,6 +79,7 @@ export class EngineIoForwarder {
     const upstream = this.open(owner, request, {})
     upstream.on('response', (answer) => {
       response.writeHead(answer.statusCode!, answer.headers)
+      answer.on('error', () => response.destroy())
       answer.pipe(response)
     })
     upstream.on('error', () => {
@@ -88,8 +92,16 @@ export class EngineIoForwarder {
 
   upgrade(owner: URL, request: IncomingMessage, socket: Socket, head: Buffer): void {
     const upstream = this.open(owner, request, { connection: 'Upgrade' })
-    const refuse = () => socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n')
+    const refuse = () => {
+      socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n')
+      cutSoon(socket)
+    }
+    // Nobody else listens any more, and a client may reset its connection before the owner has answered.
+    socket.on('error', () => upstream.destroy())
+    const timer = setTimeout(() => upstream.destroy(new Error('no answer in time')), handshakeMs)
+    upstream.on('close', () => clearTimeout(timer))
     upstream.on('upgrade', (answer, peer, peerHead) => {
+      clearTimeout(timer)
       const lines = [`HTTP/1.1 101 ${answer.statusMessage}`]
       for (let i = 0; i < answer.rawHeaders.length; i += 2)
         lines.push(`${answer.rawHeaders[i]}: ${answer.rawHeaders[i + 1]}`)

@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { isAmbiguousPath, type Route } from '../core/route/match.ts'
@@ -6,6 +6,7 @@ import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { EngineIoEdge } from './engine-io.ts'
+import { cutSoon } from './last-words.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
@@ -68,6 +69,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     connectionsCheckingInterval: 1_000,
     noDelay: true,
     keepAlive: true,
+    // Clients offer h2c and others beside what they ask for, and take an answer in HTTP/1.1 (RFC 9110 §7.8).
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
   })
   // Node drops headers beyond its own count silently; ours counts all of them and says so.
   server.maxHeadersCount = 0
@@ -87,6 +90,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     )
   })
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    cutSoon(socket)
     if (!socket.writable) return
     const tooLarge = error.code === 'HPE_HEADER_OVERFLOW'
     socket.end(
@@ -289,11 +293,13 @@ function answer(request: IncomingMessage, response: ServerResponse, error: unkno
   // What is left of the request is not read: the connection cannot be used again.
   const close = request.complete ? {} : { connection: 'close' }
   response
-    .writeHead(problem.status, { ...problemHeaders(error), ...cors, ...close })
+    // The reason too: one that could not be written may be there already.
+    .writeHead(problem.status, STATUS_CODES[problem.status], { ...problemHeaders(error), ...cors, ...close })
     .end(JSON.stringify(error instanceof RunGap ? { ...problem, oldest: error.oldest } : problem))
 }
 
 function refuse(socket: Duplex, error: unknown): void {
+  cutSoon(socket)
   if (!socket.writable) return
   const problem = toProblem(error)
   const body = JSON.stringify(problem)

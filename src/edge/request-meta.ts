@@ -68,6 +68,11 @@ export function checkRequest(request: IncomingMessage, limits: Readonly<Limits>)
   }
   if (!url.startsWith('/') || url.startsWith('//'))
     throw new EvenkeelError('BAD_REQUEST', 'the request target must be a path')
+  // Not for servers, and some of them cut it off before they look at the path.
+  if (url.includes('#')) throw new EvenkeelError('BAD_REQUEST', 'the request target must not have a fragment')
+  const coding = request.headers['transfer-encoding']
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked')
+    throw new EvenkeelError('BAD_REQUEST', 'Transfer-Encoding must be chunked, if it is there')
   let hosts = 0
   for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.toLowerCase() === 'host') hosts++
   if (hosts !== 1) throw new EvenkeelError('BAD_REQUEST', 'exactly one Host header is required')

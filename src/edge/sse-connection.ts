@@ -10,13 +10,12 @@ import type { Limits } from '../protocol/limits.ts'
 import { formatPosition, type Position } from '../protocol/position.ts'
 import { encodeComment, encodeEvent } from '../protocol/sse.ts'
 import { channelKeyLength, cursorChannels, encodePositions, endedEventId } from '../protocol/sse-cursor.ts'
+import { cutSoon } from './last-words.ts'
 
 /** Clients that lose their gateway come back spread; none of them at once, should there be no other one. */
 const retryMinMs = 100
 /** A client that is sent away comes back spread over this time. */
 const retrySpreadMs = 2_000
-/** For what is still to be written when a stream ends. */
-const lastWordsMs = 5_000
 /** A part of the node's credit: the client never acknowledges, and credit must be left while this is kept. */
 const keptShare = 1 / 4
 /** Small ones cost more than their bytes. */
@@ -167,7 +166,7 @@ export class SseConnection implements ResumableConnection {
     response.end(lastWords)
     // A connection that is kept alive would bring the client back here.
     socket?.destroySoon()
-    setTimeout(() => socket?.destroy(), lastWordsMs).unref()
+    cutSoon(socket)
   }
 
   private event(data: string, event: string, retry?: number): void {

@@ -66,6 +66,8 @@ export interface Limits {
   upstreamDialMs: number
   /** An upstream must begin its answer to a request within this time. */
   upstreamReadMs: number
+  /** A client that owes the rest of a request to an upstream, or does not take its answer, is dropped after this time. */
+  clientStallMs: number
   /** Connections that are kept to one upstream for requests; requests beyond them wait for a free one. */
   upstreamConnections: number
   /** Who is in the cluster says so anew this often … */
@@ -160,6 +162,7 @@ export const defaultLimits: Readonly<Limits> = {
   downMs: 6 * second,
   upstreamDialMs: 5 * second,
   upstreamReadMs: 60 * second,
+  clientStallMs: 60 * second,
   upstreamConnections: 1024,
   leaseRefreshMs: 2 * second,
   leaseMs: 6 * second,

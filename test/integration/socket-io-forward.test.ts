@@ -1,7 +1,9 @@
-import type { AddressInfo } from 'node:net'
+import { createServer as createHttpServer } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import type { Server } from 'socket.io'
 import { expect, onTestFinished, test } from 'vitest'
+import { EngineIoForwarder } from '../../src/edge/engine-io-forward.ts'
 import { startTestGateway, type TestGateway } from '../support/in-process.ts'
 import { RedisServer } from '../support/redis.ts'
 import { connectClient, startSocketIoNode, until } from '../support/socket-io.ts'
@@ -63,6 +65,34 @@ test.each([
     expect(await client.emitWithAck('echo', Buffer.from('x'))).toEqual(Buffer.from('x'))
   expect(clients.flatMap(({ losses }) => losses)).toEqual([])
   expect(Math.min(...counts)).toBeGreaterThan(0)
+})
+
+test('a client that resets its connection while the owner has not answered harms nobody', async () => {
+  const connected = Promise.withResolvers<void>()
+  const reset = Promise.withResolvers<void>()
+  const owner = createServer((socket) => {
+    connected.resolve()
+    socket.on('error', () => {})
+    socket.resume().on('close', () => reset.resolve())
+  })
+  const front = createHttpServer()
+  for (const server of [owner, front]) {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void server.close())
+  }
+  const port = (server: { address(): unknown }) => (server.address() as AddressInfo).port
+  const forwarder = new EngineIoForwarder({ id: 'x' } as never, null)
+  onTestFinished(() => forwarder.close())
+  front.on('upgrade', (request, socket, head) =>
+    forwarder.upgrade(new URL(`http://127.0.0.1:${port(owner)}`), request, socket as Socket, head),
+  )
+  const client = connect(port(front), '127.0.0.1')
+  client.write(
+    'GET /socket.io/?EIO=4&transport=websocket&sid=x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+  )
+  await connected.promise
+  client.resetAndDestroy()
+  await reset.promise
 })
 
 test('a session of a gateway that is gone is unknown, and nobody but gateways is let in behind', async () => {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import type { TestGateway } from '../support/in-process.ts'
 import {
   startHttpUpstream,
@@ -37,13 +37,22 @@ test('method, path, headers, body and answer go through as they are', async () =
   const gateway = await startUpstreamGateway([upstream])
   const response = await fetch(url(gateway, '/a%20b/c?d=e&f'), {
     method: 'PATCH',
-    headers: { 'x-custom': 'c', 'x-forwarded-for': '6.6.6.6', cookie: 'k=v' },
+    headers: {
+      'x-custom': 'c',
+      'x-forwarded-for': '6.6.6.6',
+      x_forwarded_for: '6.6.6.6',
+      'x-forwarded-prefix': '/admin',
+      proxy: 'http://6.6.6.6',
+      cookie: 'k=v',
+    },
     body: 'hello',
   })
   expect([response.status, response.statusText]).toEqual([418, 'Short and stout'])
   expect(response.headers.getSetCookie()).toEqual(['a=1', 'b=2'])
   expect(response.headers.get('x-answer')).toBe('yes')
-  expect(await response.json()).toMatchObject({
+  const asked = await response.json()
+  expect(JSON.stringify(asked)).not.toMatch(/6\.6\.6\.6|admin/)
+  expect(asked).toMatchObject({
     method: 'PATCH',
     url: '/a%20b/c?d=e&f',
     body: 'hello',
@@ -270,21 +279,104 @@ test('a 5xx of the upstream is the answer, and nobody else is asked', async () =
   expect([response.status, await response.text(), asked]).toEqual([503, 'busy', 1])
 })
 
-test('an upgrade to anything but a WebSocket, and smuggled requests, never reach the upstream', async () => {
+test('smuggled requests never reach the upstream', async () => {
   const upstream = await startWsUpstream(() => {})
   const gateway = await startUpstreamGateway([upstream])
   const answers: string[] = []
-  for (const head of [
-    'Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAA\r\n',
-    'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n',
-    'Transfer-Encoding: chunked, identity\r\n',
+  for (const [target, head] of [
+    ['/', 'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n'],
+    ['/', 'Transfer-Encoding: chunked, identity\r\n'],
+    ['/', 'Transfer-Encoding: gzip, chunked\r\n'],
+    ['/public#/../private', 'Transfer-Encoding: chunked\r\n'],
   ]) {
     const socket = connect(gateway.publicPort, '127.0.0.1')
-    socket.end(`GET / HTTP/1.1\r\nHost: x\r\n${head}\r\n0\r\n\r\n`)
+    socket.end(`GET ${target} HTTP/1.1\r\nHost: x\r\n${head}\r\n0\r\n\r\n`)
     answers.push((await textOf(socket)).slice(9, 12))
   }
-  expect(answers).toEqual(['400', '400', '400'])
+  expect(answers).toEqual(['400', '400', '400', '400'])
   expect(upstream.accepted).toBe(0)
+})
+
+test('a client that offers HTTP/2 beside its request is answered in HTTP/1.1', async () => {
+  const seen: unknown[] = []
+  const upstream = await startHttpUpstream(({ headers }, response) => {
+    seen.push(headers.upgrade, headers['http2-settings'])
+    response.end('ok')
+  })
+  const gateway = await startUpstreamGateway([upstream])
+  const socket = connect(gateway.publicPort, '127.0.0.1')
+  const offer = 'Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAA\r\n'
+  socket.write(`GET / HTTP/1.1\r\nHost: x\r\n${offer}\r\n`)
+  expect(await textOf(socket)).toMatch(/^HTTP\/1\.1 200 OK.*ok$/s)
+  expect(seen).toEqual([undefined, undefined])
+})
+
+test.each([
+  ['čaj', Buffer.from('čaj').toString('latin1')],
+  ['a\u0001b', ''],
+])('a reason of %j is passed on if it can be, and harms nobody', async (said, heard) => {
+  const upstream = await startRawUpstream((socket) =>
+    socket.on('data', () => socket.write(`HTTP/1.1 200 ${said}\r\nContent-Length: 2\r\n\r\nok`)),
+  )
+  const gateway = await startUpstreamGateway([upstream])
+  const client = httpRequest(url(gateway)).end()
+  const [response] = (await once(client, 'response')) as [IncomingMessage]
+  expect([response.statusCode, response.statusMessage, await textOf(response)]).toEqual([200, heard, 'ok'])
+})
+
+test('clients that owe a body, or do not read, hold no connection to an upstream', async () => {
+  const upstream = await startHttpUpstream((request, response) => {
+    if (request.method === 'POST') request.resume()
+    // A slow answer is another matter.
+    else if (request.url === '/slow') setTimeout(() => response.end('ok'), 1_000)
+    else response.end(Buffer.alloc(32 * 1024 * 1024))
+  })
+  const gateway = await startUpstreamGateway([upstream], { config: { limits: { clientStallMs: 300 } } })
+  const heads = [
+    'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf',
+    'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+  ]
+  const clients = heads.map((head) => {
+    const socket = connect(gateway.publicPort, '127.0.0.1').pause()
+    socket.on('error', () => {})
+    onTestFinished(() => void socket.destroy())
+    socket.write(head)
+    return socket
+  })
+  expect(await (await fetch(url(gateway, '/slow'))).text()).toBe('ok')
+  expect(upstream.accepted).toBe(3)
+  await expect.poll(() => upstream.sockets.size, { timeout: 10_000 }).toBe(1)
+  for (const client of clients) client.destroy()
+})
+
+test('connections that were told their last are cut, whoever holds them open', async () => {
+  const upstream = await startHttpUpstream((_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.write(`data: ${'x'.repeat(512 * 1024)}\n\n`.repeat(32))
+  })
+  const gateway = await startUpstreamGateway([upstream])
+  const handshake = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n'
+  const clients = [
+    'junk\r\n\r\n',
+    `GET / HTTP/1.1\r\nHost: x\r\n${handshake}\r\n`,
+    'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+  ].map((head) => {
+    const socket = connect({ port: gateway.publicPort, host: '127.0.0.1', allowHalfOpen: true })
+    socket.on('error', () => {})
+    onTestFinished(() => void socket.destroy())
+    socket.write(head)
+    return socket.pause()
+  })
+  await expect.poll(() => gateway.operator.sessions().sessions.length).toBe(1)
+  gateway.operator.closeSession(gateway.operator.sessions().sessions[0]!.id)
+  const cut = clients.map(async (socket) => {
+    const closed = new Promise((resolve) => socket.once('close', resolve))
+    // Only who speaks is told that nobody is there.
+    const timer = setInterval(() => socket.write('x'), 100)
+    await closed
+    clearInterval(timer)
+  })
+  await Promise.all(cut)
 })
 
 test('a drain lets requests in flight finish, and sends new ones elsewhere', async () => {

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { IncomingMessage } from 'node:http'
+import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { acceptHandshake, refusal, refusals, refuse } from '../support/upstream-refusals.ts'
@@ -237,6 +237,32 @@ test('nothing listens: 502; all are gone: 502, not a hang', async () => {
   const gateway = await startUpstreamGateway([gone])
   await gone.kill()
   expect((await refusal(gateway)).status).toBe(502)
+})
+
+test('a target arrives as it came; one that is none ejects nobody', async () => {
+  const paths: string[] = []
+  const [first, second] = await Promise.all(
+    [0, 1].map(() => startWsUpstream((_ws, { url }) => paths.push(url!))),
+  )
+  const gateway = await startUpstreamGateway([first!, second!])
+  const ask = async (path: string) => {
+    const headers = {
+      connection: 'Upgrade',
+      upgrade: 'websocket',
+      'sec-websocket-version': '13',
+      'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+    }
+    const request = httpRequest({ host: '127.0.0.1', port: gateway.publicPort, path, headers }).end()
+    return new Promise<number>((resolve) => {
+      request.on('upgrade', (_response, socket) => resolve(socket.destroy() && 101))
+      request.on('response', (response) => resolve(response.resume().statusCode!))
+    })
+  }
+  for (let i = 0; i < 12; i++) expect(await ask('/a#b')).toBe(400)
+  expect(gateway.operator.nodes().map(({ health }) => health)).toEqual(['healthy', 'healthy'])
+  const targets = ['/\\', '/\\evil/x', '/{a}|b^?c=`', '/%zz']
+  for (const target of targets) expect(await ask(target)).toBe(101)
+  expect(paths).toEqual(targets)
 })
 
 test('a foreign Origin, a bad handshake and an ambiguous path never reach the upstream', async () => {

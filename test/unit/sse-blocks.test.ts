@@ -30,6 +30,21 @@ describe('an event stream is divided behind each blank line', () => {
     expect(divided.rest).toBe(rest)
   })
 
+  test('a byte order mark is no part of the first line; half of one is', () => {
+    const bytewise = (stream: number[]) => {
+      const divider = new EventBlocks(1_000)
+      return stream.flatMap((byte) => divider.push(Uint8Array.of(byte)))
+    }
+    const event = [...bytes('id: 7\n\n')]
+    for (const block of [bytewise([0xef, 0xbb, 0xbf, ...event]), bytewise(event)].flat()) {
+      expect([...block]).toEqual(event)
+      expect(idOf(block)).toBe('7')
+    }
+    expect(bytewise([0xef, 0xbb, ...event]).map((block) => [...block])).toEqual([[0xef, 0xbb, ...event]])
+    expect(bytewise([0xef, 0xbb, 0xbf, 0x0a])).toHaveLength(1)
+    expect(bytewise([0xef, 0x0a])).toHaveLength(0)
+  })
+
   test('however it arrives, and put together again it is the same', () => {
     const part = fc.constantFrom('a', '\n', '\r', '\r\n', '\n\n', '\r\n\r\n', 'data: x', 'id: 1', ':')
     fc.assert(

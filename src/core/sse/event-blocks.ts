@@ -1,9 +1,10 @@
 const lf = 0x0a
 const cr = 0x0d
+const bom = [0xef, 0xbb, 0xbf] as const
 
 /**
  * Divides the bytes of an event stream (WHATWG HTML, §9.2) into blocks, each with the blank line that ends it. Put together again they are the
- * stream, byte for byte.
+ * stream, byte for byte, but for a byte order mark at its beginning: it belongs to no line, and the stream may be the continuation of another.
  */
 export class EventBlocks {
   private readonly maxBytes: number
@@ -11,6 +12,8 @@ export class EventBlocks {
   private bytes = 0
   private lineIsEmpty = true
   private afterCr = false
+  /** Bytes of a byte order mark that may be the first ones; null: it is decided. */
+  private mark: number | null = 0
 
   /** `maxBytes`: the largest block. */
   constructor(maxBytes: number) {
@@ -20,8 +23,8 @@ export class EventBlocks {
   /** The blocks that are complete with these bytes. Throws RangeError when one is too large. */
   push(chunk: Uint8Array): Uint8Array[] {
     const blocks: Uint8Array[] = []
-    let start = 0
-    for (let at = 0; at < chunk.length; at++) {
+    let start = this.mark === null ? 0 : this.passMark(chunk)
+    for (let at = start; at < chunk.length; at++) {
       const byte = chunk[at]!
       // The second half of CR LF ends nothing once more.
       const isSecondHalf = byte === lf && this.afterCr
@@ -44,6 +47,25 @@ export class EventBlocks {
     }
     if (start < chunk.length) this.keep(chunk.subarray(start))
     return blocks
+  }
+
+  /** Where the stream begins in the chunk. */
+  private passMark(chunk: Uint8Array): number {
+    let at = 0
+    while (this.mark !== null && at < chunk.length) {
+      if (chunk[at] === bom[this.mark]) {
+        at++
+        this.mark = this.mark === bom.length - 1 ? null : this.mark + 1
+        continue
+      }
+      // It was none: what was passed over belongs to the first line.
+      if (this.mark > 0) {
+        this.keep(Uint8Array.from(bom.slice(0, this.mark)))
+        this.lineIsEmpty = false
+      }
+      this.mark = null
+    }
+    return at
   }
 
   /** What has come of a block that is not complete. */

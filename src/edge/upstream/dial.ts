@@ -12,7 +12,7 @@ import { UpstreamWebSocket } from './websocket-upstream.ts'
 
 /** Those of the handshake itself: each hop makes its own. */
 function isHandshakeHeader(name: string): boolean {
-  return name.startsWith('sec-websocket-') || name === 'content-length'
+  return name.startsWith('sec-websocket-') || name === 'content-length' || name === 'expect'
 }
 
 /** Dials upstreams as one client asked, by its handshake. */
@@ -63,7 +63,7 @@ export class WebSocketDial implements UpstreamDial {
     let socket: Socket | undefined
     // The client has its subprotocol: another upstream speaks the same one, or does not get the session.
     const offered = answer === null ? this.offered : answer.subprotocol === '' ? [] : [answer.subprotocol]
-    const ws = new WebSocket(new URL(request.url!, upstream.url), offered, {
+    const ws = new WebSocket(upstream.url, offered, {
       headers: joined(upstreamHeaders(request, upstream.url, isHandshakeHeader)),
       // It may be called again for a redirect; none is followed.
       createConnection: () => {
@@ -71,6 +71,11 @@ export class WebSocketDial implements UpstreamDial {
         return socket
       },
       followRedirects: false,
+      finishRequest(handshake) {
+        // As it came: a URL would be another path for some targets, and none at all for others.
+        handshake.path = request.url!
+        handshake.end()
+      },
       perMessageDeflate: false,
       maxPayload: limits.messageBytes,
       maxFragments: 1024,

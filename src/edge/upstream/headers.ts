@@ -15,16 +15,13 @@ const hopByHop: ReadonlySet<string> = new Set([
   'upgrade',
 ])
 
-/** Clients forge them; what the upstream gets is the gateway's own. */
-const forwarding: ReadonlySet<string> = new Set([
-  'forwarded',
-  'x-forwarded-for',
-  'x-forwarded-host',
-  'x-forwarded-port',
-  'x-forwarded-proto',
-  'x-forwarded-server',
-  'x-real-ip',
-])
+/**
+ * Clients forge them; what the upstream gets is the gateway's own. CGI and its kin take `_` for `-`, and `Proxy` for a setting of
+ * their own (CVE-2016-5385).
+ */
+function isForwarding(name: string): boolean {
+  return /^(?:forwarded|x-forwarded(?:-.*)?|x-real-ip|proxy)$/.test(name.replaceAll('_', '-'))
+}
 
 export type HeaderPair = [name: string, value: string]
 
@@ -44,6 +41,12 @@ export function endToEnd(rawHeaders: readonly string[]): HeaderPair[] {
   return kept
 }
 
+/** As it came, or none when a client could not be told it. */
+export function reasonPhrase({ statusText }: { statusText: string }): string {
+  const bytes = Buffer.from(statusText).toString('latin1')
+  return /^[\t\x20-\x7e\x80-\xff]*$/.test(bytes) ? bytes : ''
+}
+
 /** What goes along to the upstream, and who the client is. `drop` names headers in lower case that the caller sets itself. */
 export function upstreamHeaders(
   request: IncomingMessage,
@@ -52,7 +55,7 @@ export function upstreamHeaders(
 ): HeaderPair[] {
   const headers = endToEnd(request.rawHeaders).filter(([name]) => {
     const lower = name.toLowerCase()
-    return lower !== 'host' && !forwarding.has(lower) && !drop(lower)
+    return lower !== 'host' && !isForwarding(lower) && !drop(lower)
   })
   const host = request.headers.host ?? ''
   const address = clientAddress(request)

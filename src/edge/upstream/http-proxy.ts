@@ -8,7 +8,7 @@ import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import type { Persistence } from '../persistence.ts'
 import { shownBy } from '../request-meta.ts'
-import { endToEnd, type HeaderPair } from './headers.ts'
+import { endToEnd, type HeaderPair, reasonPhrase } from './headers.ts'
 import { UpstreamPools } from './pools.ts'
 import { isCut, UpstreamRequest } from './request.ts'
 
@@ -57,6 +57,9 @@ export class HttpProxy {
     const abort = new AbortController()
     // Whoever has gone wants no answer.
     response.once('close', () => abort.abort())
+    response.setTimeout(gateway.limits.clientStallMs, () => {
+      if (isStalled(client, response)) response.destroy()
+    })
     const request = new UpstreamRequest(client)
     const wish = persistence?.wish(client) ?? null
     const shown = shownBy(client)
@@ -115,16 +118,23 @@ export class HttpProxy {
   ): Promise<void> {
     const { data, headers } = answered
     if (client.method === 'GET' && isEventStream(answered)) {
+      response.setTimeout(0)
       this.options.stream(request, answered, client, response)
       return
     }
-    response.writeHead(data.statusCode, data.statusText, headers.flat())
+    response.writeHead(data.statusCode, reasonPhrase(data), headers.flat())
     const { socket } = response
     const before = socket?.bytesWritten ?? 0
     await pipeline(data.body, response)
     const sent = Number(client.headers['content-length'] ?? 0)
     answered.entry.bytes += (socket?.bytesWritten ?? before) - before + (Number.isFinite(sent) ? sent : 0)
   }
+}
+
+/** Nothing moves on the client's connection: it is the client that is waited for, not the upstream. */
+function isStalled(client: IncomingMessage, response: ServerResponse): boolean {
+  const owesBody = !client.complete && client.readableLength === 0
+  return owesBody || response.writableLength > 0
 }
 
 /** One that is compressed cannot be divided, and goes through as it is. */

@@ -42,7 +42,7 @@ export class UpstreamRequest {
     const wantsEvents = (request.headers.accept ?? '').includes('text/event-stream')
     // A compressed stream of events could not be divided. Node has answered `expect` itself.
     const drop = (name: string) =>
-      name === 'expect' || name in extra || (wantsEvents && name === 'accept-encoding')
+      name === 'expect' || Object.hasOwn(extra, name) || (wantsEvents && name === 'accept-encoding')
     const headers = upstreamHeaders(request, entry.upstream.url, drop)
     for (const [name, value] of Object.entries(extra)) headers.push([name, value])
     return pools.of(entry).request({

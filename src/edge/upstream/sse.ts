@@ -7,7 +7,9 @@ import { DialError, type UpstreamDial, type UpstreamListener } from '../../gatew
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { UpstreamLine } from '../../gateway/upstream-line.ts'
 import { CloseCode } from '../../protocol/close-codes.ts'
+import { cutSoon } from '../last-words.ts'
 import { requestMeta } from '../request-meta.ts'
+import { reasonPhrase } from './headers.ts'
 import type { Answered } from './http-proxy.ts'
 import type { UpstreamPools } from './pools.ts'
 import type { UpstreamRequest } from './request.ts'
@@ -46,13 +48,14 @@ class EventClient implements ClientConnection {
   close(code: number): void {
     const { response } = this
     if (response.writableEnded) return
-    if (code === CloseCode.badGateway) {
-      // Cut, not ended: whoever reads it as one answer is to see that it is not whole.
-      response.socket?.destroySoon()
-    } else if (code === CloseCode.serviceRestart || code === CloseCode.tryAgainLater) {
+    const { socket } = response
+    if (code === CloseCode.serviceRestart || code === CloseCode.tryAgainLater) {
       // EventSource comes back by itself after this time, and not all at once.
       response.end(`retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n`)
-    } else response.end()
+    } else if (code !== CloseCode.badGateway) response.end()
+    // Without an end: whoever reads it as one answer is to see that it is not whole.
+    socket?.destroySoon()
+    cutSoon(socket)
   }
 }
 
@@ -120,7 +123,7 @@ export function openEventSession(
   const dial = new EventDial(request, pools, since, gateway.limits.messageBytes)
   const line = new UpstreamLine(entry)
   line.adopt(dial.connection(data, entry, line, since))
-  response.writeHead(data.statusCode, data.statusText, withoutLength(headers))
+  response.writeHead(data.statusCode, reasonPhrase(data), withoutLength(headers))
   response.flushHeaders()
   response.socket?.setNoDelay(true)
   const connection = new EventClient(response)

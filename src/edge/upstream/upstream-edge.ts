@@ -70,13 +70,17 @@ export class UpstreamEdge {
     const { headers, subprotocol } = dial.answer!
     const naming = persistence?.headers(request, line.entry.id) ?? []
     const answer = { headers: [...headers, ...naming], subprotocol }
-    const accepted = websocket.accept(request, socket, head, answer, (connection) => {
-      const meta = requestMeta(request, 'websocket', subprotocol)
-      const session = gateway.upstreams!.openSession(pool, meta, connection, dial)
-      connection.session = session
-      session.begin(line)
-    })
-    if (!accepted) line.terminate()
+    let accepted = false
+    try {
+      accepted = websocket.accept(request, socket, head, answer, (connection) => {
+        const meta = requestMeta(request, 'websocket', subprotocol)
+        const session = gateway.upstreams!.openSession(pool, meta, connection, dial)
+        connection.session = session
+        session.begin(line)
+      })
+    } finally {
+      if (!accepted) line.terminate()
+    }
   }
 
   close(): void {
