@@ -2,6 +2,7 @@ import { Agent, type IncomingMessage, request as requestHttp, type ServerRespons
 import { request as requestHttps } from 'node:https'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { originHeader } from './engine-io-forward.ts'
+import { splitTarget } from './request-meta.ts'
 
 /** Between gateways: what the client has shown. */
 export const sessionTokenHeader = 'x-evenkeel-session-token'
@@ -18,19 +19,15 @@ export class SseForwarder {
     this.token = token
   }
 
-  /**
-   * Answers as the owner does, with `headers` too. Throws NOT_READY when that one does not. `sessionId` must have been checked to be one:
-   * it becomes a part of the path.
-   */
+  /** Answers as the owner does, with `headers` too. Throws NOT_FOUND, and NOT_READY when that one does not. */
   async forward(
     owner: URL,
     request: IncomingMessage,
     response: ServerResponse,
-    sessionId: string,
     sessionToken: string,
     headers: Record<string, string>,
   ): Promise<void> {
-    const answer = await this.send(owner, request, response, sessionId, sessionToken)
+    const answer = await this.send(owner, request, response, sessionToken)
     const own = Object.fromEntries(
       ['content-type', 'retry-after'].flatMap((name) => {
         const value = answer.headers[name]
@@ -50,7 +47,6 @@ export class SseForwarder {
     owner: URL,
     request: IncomingMessage,
     response: ServerResponse,
-    sessionId: string,
     sessionToken: string,
   ): Promise<IncomingMessage> {
     const headers: Record<string, string> = { [sessionTokenHeader]: sessionToken }
@@ -61,10 +57,8 @@ export class SseForwarder {
     if (this.token !== null) headers.authorization = `Bearer ${this.token}`
     if (request.headers.origin !== undefined) headers[originHeader] = request.headers.origin
     const isSecure = owner.protocol === 'https:'
-    // Never the client's own path: as a URL it could leave `/sse/` by way of `..`, and reach the admin API with this token.
-    const target = new URL(`/sse/${sessionId}`, owner)
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-    const upstream = (isSecure ? requestHttps : requestHttp)(target, {
+    const upstream = (isSecure ? requestHttps : requestHttp)(targetOf(owner, request.url!), {
       method: request.method!,
       headers,
       ...(isSecure ? {} : { agent: this.agent }),
@@ -83,4 +77,12 @@ export class SseForwarder {
     request.pipe(upstream)
     return promise
   }
+}
+
+/** A path with `..` would leave `/sse/`, and reach the owner's admin API with this gateway's token. Throws NOT_FOUND. */
+function targetOf(owner: URL, requested: string): URL {
+  const target = new URL(requested, owner)
+  if (target.pathname !== splitTarget(requested)[0])
+    throw new EvenkeelError('NOT_FOUND', 'no such SSE session')
+  return target
 }

@@ -5,7 +5,6 @@ import { ResumableSession } from '../gateway/resumable-session.ts'
 import { bearerToken } from '../link/token.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { isSessionId } from '../protocol/names.ts'
 import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import type { Persistence } from './persistence.ts'
@@ -89,11 +88,10 @@ export class SseEdge {
     const token = bearerToken(request.headers.authorization)
     if (token === '')
       throw new EvenkeelError('UNAUTHORIZED', 'Authorization: Bearer <token of the session event> is missing')
-    if (!isSessionId(id)) throw noSession()
     const session = this.sessionHere(id)
     const owner = session === null ? await otherGateway(this.options.gateway, tagOf(token)) : null
     if (owner === null) await this.execute(request, response, id, token)
-    else await this.forwarder.forward(owner, request, response, id, token, corsHeaders(request))
+    else await this.forwarder.forward(owner, request, response, token, corsHeaders(request))
   }
 
   /** A request that another gateway has checked and sent here. It is not sent on, whoever has the session. */
@@ -144,12 +142,8 @@ export class SseEdge {
     // With its gateway gone, the session goes on where its stream comes back to.
     const isHomeless = tagPattern.test(tag) && tag !== this.ownTag
     if (isHomeless || gateway.stopping || gateway.isElsewhere(id)) return elsewhere()
-    return noSession()
+    return new EvenkeelError('NOT_FOUND', 'no such SSE session')
   }
-}
-
-function noSession(): EvenkeelError {
-  return new EvenkeelError('NOT_FOUND', 'no such SSE session')
 }
 
 function tagOf(token: string): string {

@@ -155,14 +155,15 @@ test('requests that come to another gateway of the cluster are brought to the on
   const bad = { ...known, token: known.token.replace(/^.{3}/, '___') }
   expect((await postTo(second.httpUrl, bad, 'x')).status).toBe(403)
   // They go where sessions are, with the gateway's token: nowhere else.
-  const told = new Set<string>()
+  const told = new Set<number>()
   const tag = known.token.split('.').at(-1)
   for (const path of ['..', '%2e%2e', '.%2E', 'x/../..', '..\\', 'x\\..\\..', '%2e%2e%5c']) {
-    const target = `/sse/${path}/api/v1/sessions/${known.session}`
+    const sessions = `${path}/api/v1/sessions/${known.session}`
     const headers = { authorization: `Bearer x.${tag}` }
-    told.add(`${await rawStatus(second.publicPort, 'DELETE', target, headers)}`)
+    told.add(await rawStatus(second.publicPort, 'DELETE', `/sse/${sessions}`, headers))
+    told.add(await rawStatus(second.publicPort, 'POST', `/sse/v1/${tag}./../../${sessions}/migrate`, headers))
   }
-  expect([...told]).toEqual(['404'])
+  expect([...told]).toEqual([404])
   // Only gateways may bring them.
   const direct = await fetch(`${first.internalUrl}/sse/${known.session}`, {
     method: 'POST',
