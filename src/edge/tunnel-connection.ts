@@ -82,7 +82,8 @@ export class TunnelConnection implements ResumableConnection, V1Wire {
   }
 
   control(frame: Buffer): void {
-    this.response.write(encodeFrame(frame.toString()))
+    // What waited for the end of the turn may come after that of the stream: to write then would be an error that nobody hears.
+    if (this.isOpen) this.response.write(encodeFrame(frame.toString()))
   }
 
   keepsUp(): boolean {

@@ -287,7 +287,7 @@ test('smuggled requests never reach the upstream', async () => {
     ['/', 'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n'],
     ['/', 'Transfer-Encoding: chunked, identity\r\n'],
     ['/', 'Transfer-Encoding: gzip, chunked\r\n'],
-    ['/public#/../private', 'Transfer-Encoding: chunked\r\n'],
+    ['/public#private', 'Transfer-Encoding: chunked\r\n'],
   ]) {
     const socket = connect(gateway.publicPort, '127.0.0.1')
     socket.end(`GET ${target} HTTP/1.1\r\nHost: x\r\n${head}\r\n0\r\n\r\n`)
