@@ -3,6 +3,7 @@ import type { Gateway } from '../gateway/gateway.ts'
 import type { RunReader, RunSink, StartRun } from '../gateway/run-types.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { encodeComment } from '../protocol/sse.ts'
+import { beginEventStream } from './event-stream.ts'
 import { readBody } from './request-body.ts'
 import { type AllowedOrigins, checkOrigin, splitTarget } from './request-meta.ts'
 import { encodeRunSse } from './run-encoding.ts'
@@ -112,16 +113,7 @@ class RunResponse implements RunSink {
   constructor(request: IncomingMessage, response: ServerResponse, run: string, maxBytes: number) {
     this.response = response
     this.maxBytes = maxBytes
-    this.head = () => {
-      response.writeHead(200, {
-        ...runHeaders(request, run),
-        'content-type': 'text/event-stream',
-        'cache-control': 'no-cache, no-transform',
-        'x-accel-buffering': 'no',
-      })
-      response.socket?.setNoDelay(true)
-      response.flushHeaders()
-    }
+    this.head = () => beginEventStream(response, runHeaders(request, run))
     response.on('drain', () => this.reader?.drained())
     response.on('close', () => {
       this.gone = true

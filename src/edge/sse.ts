@@ -7,6 +7,7 @@ import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
+import { beginEventStream } from './event-stream.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { channelKey, SseConnection } from './sse-connection.ts'
@@ -60,15 +61,7 @@ export class SseEdge {
     const chosen =
       persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
-    response.writeHead(200, {
-      ...Object.fromEntries(naming),
-      'content-type': 'text/event-stream',
-      'cache-control': 'no-cache, no-transform',
-      'x-accel-buffering': 'no',
-      ...corsHeaders(request),
-    })
-    response.socket?.setNoDelay(true)
-    response.flushHeaders()
+    beginEventStream(response, { ...Object.fromEntries(naming), ...corsHeaders(request) })
     const connection = new SseConnection(response, this.ownTag, gateway.limits, gateway.now)
     this.connections.add(connection)
     response.on('drain', () => connection.drained())

@@ -7,6 +7,7 @@ import { EvenkeelError } from '../protocol/errors.ts'
 import { encodeComment } from '../protocol/sse.ts'
 import { decodeTunnelFrames } from '../protocol/tunnel-frames.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
+import { beginEventStream } from './event-stream.ts'
 import type { Persistence } from './persistence.ts'
 import { readBody } from './request-body.ts'
 import { type AllowedOrigins, checkOrigin, requestMeta, shownBy, splitTarget } from './request-meta.ts'
@@ -81,14 +82,7 @@ export class TunnelEdge {
     const chosen =
       persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
-    response.writeHead(200, {
-      ...Object.fromEntries(naming),
-      'content-type': 'text/event-stream',
-      'cache-control': 'no-cache, no-transform',
-      'x-accel-buffering': 'no',
-      ...corsHeaders(request),
-    })
-    response.socket?.setNoDelay(true)
+    beginEventStream(response, { ...Object.fromEntries(naming), ...corsHeaders(request) })
     const id = `${this.ownTag}.${randomBytes(24).toString('base64url')}`
     // It counts as a WebSocket: a session may go from one to the other.
     const meta = requestMeta(request, 'websocket', 'evenkeel.v1')
