@@ -24,6 +24,9 @@ interface Pool {
   readonly policy: Policy
 }
 
+const leastBusy = policies['weighted-least-connections']()
+const byKey = policies['key-hash']()
+
 /** Gives sessions and requests their nodes, by the rules of their pool. */
 export class Placement {
   private readonly options: PlacementOptions
@@ -54,6 +57,14 @@ export class Placement {
     if (kept !== null) return kept as NodeEntry
     const { rules } = this.pool(pool)
     return this.pick(pool, nodes, clientKey(rules.policy, rules.hashKey, client))
+  }
+
+  /** The node of one request: where its key leads, or with the least in flight for its weight; none of `except`. */
+  chooseForRequest(pool: string, key: string | null, except: ReadonlySet<NodeEntry>): NodeEntry | null {
+    const { random } = this.options
+    const nodes = this.nodesOf(pool, except)
+    const [policy, context] = key === null ? [leastBusy, { random }] : [byKey, { random, key }]
+    return policy.pick(nodes, context) as NodeEntry | null
   }
 
   /** Where the session is to go now; null when no node can take it. */
