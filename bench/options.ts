@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { balance } from './scenarios/balance.ts'
 import { fanout } from './scenarios/fanout.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
@@ -18,6 +19,7 @@ export const scenarios: readonly Scenario[] = [
   fanout,
   socketio,
   tokenStreams,
+  balance,
 ]
 
 export interface Options {
