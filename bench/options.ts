@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { balance } from './scenarios/balance.ts'
 import { fanout } from './scenarios/fanout.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
@@ -20,6 +21,7 @@ export const scenarios: readonly Scenario[] = [
   socketio,
   tokenStreams,
   resume,
+  balance,
 ]
 
 export interface Options {

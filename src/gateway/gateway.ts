@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { isEligible } from '../core/balance/candidate.ts'
 import type { ShownClient } from '../core/balance/client-key.ts'
+import { Dispatcher } from '../core/balance/dispatcher.ts'
 import type { Wish } from '../core/balance/persistence.ts'
 import type { PolicyName } from '../core/balance/policies.ts'
 import type { PoolRules } from '../core/balance/pool-rules.ts'
@@ -38,6 +39,7 @@ import { Resumes } from './resumes.ts'
 import { Rooms } from './rooms.ts'
 import { Runs } from './runs.ts'
 import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
+import { type SpreadPool, SpreadSession } from './spread-session.ts'
 import { Turn } from './turn.ts'
 import { UpstreamEntry } from './upstream-entry.ts'
 import { Upstreams, type UpstreamsOptions } from './upstreams.ts'
@@ -117,6 +119,7 @@ export class Gateway {
   stopping = false
   readonly now: () => number
   readonly startedAtMs: number
+  private readonly spreadPools = new Map<string, SpreadPool>()
   private readonly waiting = new Set<Session>()
   private readonly drains = new Map<NodeEntry, Drain>()
   private readonly listeners = new Set<(event: OperatorEvent) => void>()
@@ -280,12 +283,32 @@ export class Gateway {
     connection: ClientConnection,
     chosen: NodeEntry | null = null,
   ): Session {
+    const isSpread = connection.transport === 'websocket' && this.placement.isByMessage(pool)
     const session = this.createSession(meta, ({ number, id, json }) => {
+      if (isSpread) {
+        const spread = this.spreadPool(pool)
+        return new SpreadSession(this, number, id, pool, json, meta.address, connection.transport, spread)
+      }
       return new Session(this, number, id, pool, json, meta.address, connection.transport)
     })
     session.attach(connection)
     this.assign(session, chosen)
     return session
+  }
+
+  private spreadPool(pool: string): SpreadPool {
+    let spread = this.spreadPools.get(pool)
+    if (spread === undefined) {
+      spread = {
+        dispatcher: new Dispatcher(),
+        orderBy: this.placement.rulesOf(pool).orderBy,
+        nodes: () => this.nodes.inPool(pool),
+        nextNumber: () => this.nextNumber(),
+        addLane: (lane) => this.sessions.set(lane.number, lane),
+      }
+      this.spreadPools.set(pool, spread)
+    }
+    return spread
   }
 
   createSession<S extends Session>(
@@ -474,6 +497,7 @@ export class Gateway {
     this.publish({ type: 'node-state', node: node.id, state: 'draining' })
     for (const move of [...node.incoming]) move.step('cancelled')
     drain.start()
+    for (const session of [...node.assigned]) session.nodeDrains()
     return operation
   }
 
@@ -557,6 +581,7 @@ export class Gateway {
 
   /** Gives the session to a node at its last commit, or lets it wait for one. `chosen` gets it, if it still can. */
   assign(session: Session, chosen: NodeEntry | null = null): void {
+    if (session.ended) return
     const node = chosen !== null && isEligible(chosen) ? chosen : this.placement.place(session)
     if (node !== null) {
       this.waiting.delete(session)

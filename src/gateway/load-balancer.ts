@@ -50,6 +50,8 @@ interface Pool {
   lookedAt: number
 }
 
+/** A larger plan would be old before it is carried out; the next one goes on. */
+const movesMax = 5_000
 /** What a gateway said longer ago counts no more. */
 const peerMs = 30_000
 /** After a round, until what nodes report can be believed to know of it. */
@@ -108,10 +110,10 @@ export class LoadBalancer {
     const pool = this.pool(name)
     const nodes = this.measure(pool, true)
     if (nodes === null) return { plan: emptyPlan, operation: null }
-    const { maxMovesPerRound, operations } = this.context
-    const limits = maxMovesPerRound === null ? {} : { maxMoves: maxMovesPerRound }
+    const { operations } = this.context
+    const maxMoves = Math.min(this.context.maxMovesPerRound ?? movesMax, movesMax)
     const leastPart = ifWorth && pool.peers.size > 0 ? pool.hysteresis.leastPart : 0
-    const found = planTraffic(nodes, { tolerance: pool.hysteresis.target, leastPart, ...limits })
+    const found = planTraffic(nodes, { tolerance: pool.hysteresis.target, leastPart, maxMoves })
     const plan = summary(found)
     const isVain = found.moves.length === 0 || (ifWorth && !pool.hysteresis.isWorthIt(found))
     if (dryRun || isVain) return { plan, operation: null }

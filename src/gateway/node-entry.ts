@@ -50,6 +50,8 @@ export abstract class NodeEntry implements Candidate {
   bytesPerSecond = 0
   /** Sessions that it was given since their bytes could be seen, fading as the average takes them in. */
   unmeasured = 0
+  /** Single messages (affinity `message`) that it was given and has not committed. */
+  inFlight = 0
   /** As the node says itself; null: it does not. */
   reportedLoad: number | null = null
   /** What the sessions of this gateway make there, in the measure of the pool. */

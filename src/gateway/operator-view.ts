@@ -138,6 +138,7 @@ export class OperatorView implements Operator {
       throw new EvenkeelError('BAD_REQUEST', 'cursor must be the `next` of the page before')
     const page: SessionView[] = []
     for (const session of this.gateway.sessions.values()) {
+      if (!session.listed) continue
       if (session.number <= after || (node !== undefined && session.node?.id !== node)) continue
       // The table is in the order of numbers, so the last one shown is where the next page begins.
       if (page.length === size)
@@ -155,10 +156,11 @@ export class OperatorView implements Operator {
     const session = this.find(id)
     const target = this.findNode(to)
     if (session.move !== null) throw new EvenkeelError('CONFLICT', `session ${id} is moving already`)
+    if (!session.movable && session.hasNode)
+      throw new EvenkeelError('CONFLICT', `session ${id} cannot be moved while it lives`)
     if (session.node === null)
       throw new EvenkeelError('CONFLICT', `session ${id} waits for a node; it cannot be moved now`)
     if (session.closing !== null) throw new EvenkeelError('CONFLICT', `session ${id} is closing`)
-    if (!session.movable) throw new EvenkeelError('CONFLICT', `session ${id} cannot be moved while it lives`)
     if (session.node === target) throw new EvenkeelError('CONFLICT', `session ${id} is at node ${to} already`)
     if (target.pool !== session.pool) {
       throw new EvenkeelError(
@@ -294,7 +296,7 @@ function sessionView(session: Session): SessionView {
       ? 'migrating'
       : session.closing !== null
         ? 'closing'
-        : session.node === null
+        : !session.hasNode
           ? 'waiting'
           : session.connection === null
             ? 'detached'
@@ -306,7 +308,7 @@ function sessionView(session: Session): SessionView {
     node: session.node?.id ?? null,
     term: session.term,
     state,
-    uncommitted: session.inbox.length,
+    uncommitted: session.uncommitted,
     migrations: session.migrations,
     openedAt: session.openedAt,
     address: session.address,

@@ -45,6 +45,11 @@ export class Placement {
     return placesByKey(this.rulesOf(pool).policy)
   }
 
+  /** Messages of the pool are dispatched one by one. */
+  isByMessage(pool: string): boolean {
+    return this.rulesOf(pool).affinity === 'message'
+  }
+
   /** The node of a client that has no session yet, none of `except`; null when none can take one. */
   choose(
     pool: string,

@@ -386,6 +386,23 @@ export class Session {
     return true
   }
 
+  /** Client messages that no node has committed. */
+  get uncommitted(): number {
+    return this.inbox.length
+  }
+
+  get hasNode(): boolean {
+    return this.node !== null
+  }
+
+  /** Operators see it; others are parts of one that they see. */
+  get listed(): boolean {
+    return true
+  }
+
+  /** Its node is to be emptied. Those that can be moved are; others may have something to do. */
+  nodeDrains(): void {}
+
   /** Nodes that it shall not get now, or null. */
   get avoids(): ReadonlySet<NodeEntry> | null {
     return null

@@ -77,6 +77,8 @@ export const RecordFlag = {
   recovered: 0x20,
   resumable: 0x40,
   volatile: 0x80,
+  /** Of OPEN: the session has no state, and may be open at other nodes too. */
+  stateless: 0x08,
 } as const
 
 /** How a session goes on at a node that it has come to. */

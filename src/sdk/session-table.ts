@@ -183,6 +183,7 @@ export class SessionTable implements SessionHost {
     known?.release()
     const assignment = { host: this, number, term }
     const session = isResumable ? new ResumableSession(assignment, meta) : new NodeSession(assignment, meta)
+    session.stateless = isOpen && (flags & RecordFlag.stateless) !== 0
     this.sessions.set(number, session)
     if (session instanceof ResumableSession) resumable.add(session)
     sizeChanged()

@@ -32,6 +32,8 @@ export class NodeSession implements Session {
   private stateJson: string | null = null
   private stateChanged = false
   private drainWaiters: (() => void)[] = []
+  /** Its messages go each by itself to any node. */
+  stateless = false
 
   private attempt = 0
   /** FIN has left: the target may have the session. */
@@ -81,6 +83,11 @@ export class NodeSession implements Session {
   }
 
   set state(value: Json | undefined) {
+    if (this.stateless)
+      throw new EvenkeelError(
+        'CONFLICT',
+        'session.state: with affinity message each message may go to another node; keep it in a store that all share, or set affinity: session',
+      )
     const json = value === undefined ? undefined : JSON.stringify(value)
     if (json === undefined) throw new EvenkeelError('BAD_REQUEST', 'session.state must be a JSON value')
     if (Buffer.byteLength(json) > this.host.stateBytes) {

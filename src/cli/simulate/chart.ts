@@ -17,13 +17,14 @@ const panelHeight = 190
 const left = 70
 const right = 20
 const top = 64
+const legendColumns = 2
 /** Distinct for people who do not see all colours alike (Okabe and Ito 2008), on white and on dark ground. */
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7f7f7f', '#b8860b']
 
 /** Panels below each other over one axis of seconds, as SVG with its own colours for light and dark. */
 export function chart(title: string, panels: readonly Panel[]): string {
   const names = panels[0]?.series.map(({ name }) => name) ?? []
-  const legendRows = Math.ceil(names.length / 3)
+  const legendRows = Math.ceil(names.length / legendColumns)
   const head = top + legendRows * 18
   const height = head + panels.length * panelHeight + 30
   const body = panels.map((panel, i) => drawPanel(panel, head + i * panelHeight)).join('\n')
@@ -32,7 +33,7 @@ export function chart(title: string, panels: readonly Panel[]): string {
   svg { background: #fff; font: 12px system-ui, sans-serif } text { fill: #333 } .rule { stroke: #ddd } .line { fill: none; stroke-width: 1.8 }
   @media (prefers-color-scheme: dark) { svg { background: #16181d } text { fill: #ccc } .rule { stroke: #3a3d45 } }
 </style>
-<text x="${left}" y="28" font-size="16" font-weight="600">${escaped(title)}</text>
+<text x="${left}" y="28" font-size="13" font-weight="600">${escaped(title)}</text>
 ${legend(names)}
 ${body}
 <text x="${(left + width - right) / 2}" y="${height - 8}" text-anchor="middle">seconds</text>
@@ -43,8 +44,8 @@ ${body}
 function legend(names: readonly string[]): string {
   return names
     .map((name, i) => {
-      const x = left + (i % 3) * 225
-      const y = 50 + Math.floor(i / 3) * 18
+      const x = left + (i % legendColumns) * 335
+      const y = 50 + Math.floor(i / legendColumns) * 18
       return `<rect x="${x}" y="${y - 8}" width="14" height="4" fill="${colourOf(i)}"/><text x="${x + 20}" y="${y}">${escaped(name)}</text>`
     })
     .join('\n')

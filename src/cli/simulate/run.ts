@@ -97,7 +97,7 @@ function print(scenario: Scenario, options: SimulateOptions, variants: Variant[]
   out.table(variants, columns)
   out.line('')
   out.line(
-    'worst, at the end: largest distance of a node from its fair share of sessions; messages: of the messages, at the end.',
+    'worst (traffic: by messages), at the end: largest distance of a node from its fair share of sessions; messages: of the messages, at the end.',
   )
   out.line(
     'even after: seconds until that is within 3 % (traffic: messages within 15 %). cut off: clients whose node went away.',

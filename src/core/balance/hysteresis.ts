@@ -5,7 +5,7 @@ const looksForSmall = 5
 /** A session that makes less than this part of what is to be moved is a small one. */
 const smallPart = 0.05
 /** A session that has moved is left where it is for so long. */
-const restMs = 60_000
+export const restMs = 60_000
 /** Plans end this much inside of the tolerance, as a part of it, so that what they leave is not at once outside again. */
 const targetPart = 0.96
 /** A plan that brings the worst node no nearer than this to its share is not worth a move. */

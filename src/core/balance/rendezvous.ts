@@ -29,7 +29,7 @@ interface Seed {
 
 /** Ids come again with every key. */
 const seeds = new Map<string, Seed>()
-const seedsKept = 4096
+const seedsKept = 32_768
 
 function seedOfId(id: string): Seed {
   let seed = seeds.get(id)

@@ -1,4 +1,5 @@
 import { type Candidate, participates, weightNow } from './candidate.ts'
+import { Heap } from './heap.ts'
 
 /** A session that may be moved, with the load that it makes. Units are the caller's: messages, bytes, milliseconds of a second. */
 export interface LoadedSession {
@@ -65,15 +66,13 @@ export function planTraffic<S extends LoadedSession>(
   const places = placesOf(nodes, tolerance)
   const imbalanceBefore = largestDistance(places)
   const moves: TrafficMove<S>[] = []
+  const order = new Order(places)
   while (moves.length < maxMoves) {
-    const step = bestStep(places, leastPart)
+    const step = order.next(leastPart)
     if (step === null) break
     const { from, to, index } = step
     const [session] = from.sessions!.splice(index, 1)
-    from.load -= session!.load
-    to.load += session!.load
-    from.room++
-    to.room--
+    order.move(from, to, session!.load)
     // It is not moved twice: where it has gone it is not offered.
     moves.push({ session: session!, from: from.id, to: to.id })
   }
@@ -113,28 +112,65 @@ interface Step<S extends LoadedSession> {
   readonly index: number
 }
 
-/** The move that helps most, or null when none does. */
-function bestStep<S extends LoadedSession>(places: readonly Place<S>[], leastPart: number): Step<S> | null {
-  let to: Place<S> | null = null
-  let anyOutside = false
-  for (const place of places) {
-    if (violation(place, place.load) > epsilon) anyOutside = true
-    if (place.room > 0 && (to === null || isBelow(place, to))) to = place
-  }
-  if (!anyOutside || to === null) return null
-  // The one farthest above may have nothing that fits; the next one may.
-  const passed = new Set<Place<S>>([to])
-  for (;;) {
-    let from: Place<S> | null = null
+/** Knows at each step who is farthest above and farthest below, among thousands. */
+class Order<S extends LoadedSession> {
+  /** The lowest first; only those that have room. */
+  private readonly takers = new Heap<Place<S>>(isBelow)
+  /** The highest first. */
+  private readonly givers = new Heap<Place<S>>((one, other) => isBelow(other, one))
+  private outside = 0
+
+  constructor(places: readonly Place<S>[]) {
     for (const place of places) {
-      const above = place.gives && place.load > place.fair + epsilon
-      if (above && (from === null || isBelow(from, place)) && !passed.has(place)) from = place
+      if (isOutside(place)) this.outside++
+      this.sort(place)
     }
-    if (from === null) return null
-    const index = bestSession(from, to, leastPart)
-    if (index !== null) return { from, to, index }
-    passed.add(from)
   }
+
+  /** The move that helps most, or null when none does. */
+  next(leastPart: number): Step<S> | null {
+    const to = this.takers.first
+    if (this.outside === 0 || to === undefined) return null
+    // The one farthest above may have nothing that fits; the next one may.
+    const passed: Place<S>[] = []
+    let step: Step<S> | null = null
+    for (;;) {
+      const from = this.givers.first
+      if (from === undefined) break
+      const index = from === to ? null : bestSession(from, to, leastPart)
+      if (index !== null) {
+        step = { from, to, index }
+        break
+      }
+      passed.push(from)
+      this.givers.delete(from)
+    }
+    for (const place of passed) this.givers.set(place)
+    return step
+  }
+
+  move(from: Place<S>, to: Place<S>, load: number): void {
+    for (const place of [from, to]) if (isOutside(place)) this.outside--
+    from.load -= load
+    to.load += load
+    from.room++
+    to.room--
+    for (const place of [from, to]) {
+      if (isOutside(place)) this.outside++
+      this.sort(place)
+    }
+  }
+
+  private sort(place: Place<S>): void {
+    if (place.room > 0) this.takers.set(place)
+    else this.takers.delete(place)
+    if (place.gives && place.load > place.fair + epsilon) this.givers.set(place)
+    else this.givers.delete(place)
+  }
+}
+
+function isOutside(place: Place<LoadedSession>): boolean {
+  return violation(place, place.load) > epsilon
 }
 
 /** Relative to their shares. */
@@ -150,10 +186,7 @@ function bestSession<S extends LoadedSession>(
 ): number | null {
   const before = violation(from, from.load) + violation(to, to.load)
   if (before <= epsilon) return null
-  from.sessions ??= from
-    .movable()
-    .filter(({ load }) => load > 0)
-    .sort((a, b) => a.load - b.load)
+  from.sessions ??= byLoad(from.movable())
   const { sessions } = from
   const smallest = firstAtLeast(sessions, leastPart * before)
   let best: number | null = null
@@ -191,6 +224,31 @@ function bestSession<S extends LoadedSession>(
 function violation(place: Place<LoadedSession>, load: number): number {
   return Math.max(0, load - place.upper) + Math.max(0, place.lower - load)
 }
+
+/**
+ * Those that make any load, the lightest first. Numbers are sorted many times faster than objects, so each load becomes one with the session's place in its last
+ * digits: a million sessions are sorted within the time that a plan may take.
+ */
+function byLoad<S extends LoadedSession>(sessions: readonly S[]): S[] {
+  if (sessions.length > placesMax)
+    return sessions.filter(({ load }) => load > 0).sort((a, b) => a.load - b.load)
+  let heaviest = 0
+  for (const { load } of sessions) heaviest = Math.max(heaviest, load)
+  const keys = new Float64Array(sessions.length)
+  let count = 0
+  for (let i = 0; i < sessions.length; i++) {
+    const { load } = sessions[i]!
+    if (load > 0) keys[count++] = Math.floor((load / heaviest) * loadSteps) * placesMax + i
+  }
+  const sorted: S[] = []
+  for (const key of keys.subarray(0, count).sort())
+    sorted.push(sessions[key - Math.floor(key / placesMax) * placesMax]!)
+  return sorted
+}
+
+/** Both together fit the 53 bits of a number. */
+const placesMax = 2 ** 21
+const loadSteps = 2 ** 32 - 1
 
 function firstAtLeast(sessions: readonly LoadedSession[], load: number): number {
   let low = 0

@@ -56,8 +56,8 @@ export class Inbox {
   }
 
   /** Returns the sequence number of the message. */
-  push(payload: Buffer, text: boolean): number {
-    this.items.push({ payload, text, redelivered: false })
+  push(payload: Buffer, text: boolean, redelivered = false): number {
+    this.items.push({ payload, text, redelivered })
     this.bytes += payload.length
     return ++this.last
   }
@@ -87,6 +87,16 @@ export class Inbox {
       this.last = ack
     }
     return true
+  }
+
+  /** Gives up all that is not committed, for others to deliver. */
+  takeAll(): InboxItem[] {
+    const items = this.items.filter((item) => item !== null)
+    this.items = []
+    this.bytes = 0
+    this.acked = this.last
+    this.sent = this.last
+    return items
   }
 
   /**

@@ -1,4 +1,5 @@
 import { type Candidate, warmthAt } from '../balance/candidate.ts'
+import { Hysteresis, restMs } from '../balance/hysteresis.ts'
 import { imbalance, planRebalance } from '../balance/planner.ts'
 import { type Policy, type PolicyName, placesByKey, policies } from '../balance/policies.ts'
 import { planTraffic } from '../balance/traffic-planner.ts'
@@ -52,6 +53,9 @@ const never = -1
 /** A node that is overloaded answers that late. */
 const saturatedMs = 10_000
 const trafficTolerance = 0.15
+/** As gateways do it where they balance by traffic: how often they look, and for how long a session that moved is left alone. */
+const lookS = 5
+const restS = restMs / 1000
 
 /** Nodes and sessions in steps of a second; nothing but the production policies and planners decides anything. */
 export class SimulatedCluster {
@@ -64,6 +68,8 @@ export class SimulatedCluster {
   private place: Int32Array
   private position: Int32Array
   private rate: Float64Array
+  private readonly movedAt: Float64Array
+  private readonly hysteresis = new Hysteresis<object>(trafficTolerance)
   private readonly free: number[] = []
   private used = 0
   private now = 0
@@ -78,6 +84,7 @@ export class SimulatedCluster {
     this.place = new Int32Array(capacity).fill(never)
     this.position = new Int32Array(capacity)
     this.rate = new Float64Array(capacity)
+    this.movedAt = new Float64Array(capacity).fill(Number.NEGATIVE_INFINITY)
   }
 
   get sessions(): number {
@@ -132,6 +139,7 @@ export class SimulatedCluster {
 
   close(session: number): void {
     if (this.place[session] !== never) this.detach(session)
+    this.movedAt[session] = Number.NEGATIVE_INFINITY
     this.free.push(session)
   }
 
@@ -156,7 +164,11 @@ export class SimulatedCluster {
       node.bytesPerSecond = node.traffic
       node.unmeasured = 0
     }
-    if (this.now % this.balancing.intervalS === 0) this.plan(live)
+    const everyS =
+      this.balancing.rebalance === 'traffic'
+        ? Math.min(lookS, this.balancing.intervalS)
+        : this.balancing.intervalS
+    if (this.now % everyS === 0) this.plan(live)
     const moves = this.carryOut()
     const second = { ...this.measure(live), moves, broken: this.broken }
     this.broken = 0
@@ -166,6 +178,8 @@ export class SimulatedCluster {
   private plan(live: Node[]): void {
     const { rebalance, policy } = this.balancing
     if (rebalance === 'off' || placesByKey(policy)) return
+    // What is under way is not planned again.
+    if (rebalance === 'traffic' && this.queue.length > 0) return
     this.queue.length = 0
     if (rebalance === 'traffic') this.planByTraffic(live)
     else this.planBySessions(live)
@@ -187,10 +201,15 @@ export class SimulatedCluster {
     const loaded = live.map((node) => ({
       candidate: node,
       load: node.traffic,
-      movable: () => node.members.map((session) => ({ session, load: this.rate[session]! })),
+      movable: () =>
+        node.members
+          .filter((session) => this.now - this.movedAt[session]! >= restS)
+          .map((session) => ({ session, load: this.rate[session]! })),
     }))
     const maxMoves = this.balancing.budget * this.balancing.intervalS
-    const { moves } = planTraffic(loaded, { tolerance: trafficTolerance, maxMoves })
+    if (!this.hysteresis.look(planTraffic(loaded, { maxMoves: 0 }).imbalanceBefore)) return
+    const { moves } = planTraffic(loaded, { tolerance: this.hysteresis.target, maxMoves })
+    this.hysteresis.settle()
     for (const { session, to } of moves) this.queue.push({ session: session.session, to: this.byId.get(to)! })
   }
 
@@ -201,6 +220,7 @@ export class SimulatedCluster {
       if (this.place[session] === never || !to.active) continue
       this.detach(session)
       this.attach(session, to)
+      this.movedAt[session] = this.now
       moved++
     }
     return moved
