@@ -3,6 +3,7 @@ import { fanout } from './scenarios/fanout.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
 import { migration } from './scenarios/migration.ts'
+import { resume } from './scenarios/resume.ts'
 import { roundtrip } from './scenarios/roundtrip.ts'
 import type { Scenario } from './scenarios/scenario.ts'
 import { slowClient } from './scenarios/slow-client.ts'
@@ -18,6 +19,7 @@ export const scenarios: readonly Scenario[] = [
   fanout,
   socketio,
   tokenStreams,
+  resume,
 ]
 
 export interface Options {

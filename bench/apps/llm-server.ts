@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { sharedClockUs } from '../measure/clock.ts'
+import { tokenEvent } from './token-event.ts'
 
 // An LLM server as its clients see it: tokens as events of the chat completions dialect, one write each, evenly spaced.
 
@@ -8,6 +8,10 @@ interface Order {
   /** 0: as many as the client waits for. */
   tokens: number
   intervalMs: number
+  /** At once, before the others. */
+  head: number
+  /** Beside the number of each token. */
+  padBytes: number
 }
 
 const server = createServer({ noDelay: true }, (request, response) => {
@@ -17,27 +21,23 @@ const server = createServer({ noDelay: true }, (request, response) => {
 async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const chunks: Buffer[] = []
   for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
-  const { tokens = 1, intervalMs = 50 } = JSON.parse(Buffer.concat(chunks).toString()) as Partial<Order>
+  const order = JSON.parse(Buffer.concat(chunks).toString()) as Partial<Order>
+  const { tokens = 1, intervalMs = 50, head = 1, padBytes = 0 } = order
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' })
-  stream(response, { tokens, intervalMs })
+  stream(response, { tokens, intervalMs, head, padBytes })
 }
 
-function stream(response: ServerResponse, { tokens, intervalMs }: Order): void {
+function stream(response: ServerResponse, { tokens, intervalMs, head, padBytes }: Order): void {
   let sent = 0
   const next = () => {
-    response.write(eventOf(sent++))
+    response.write(tokenEvent(sent++, padBytes))
     if (tokens === 0 || sent < tokens) return
     clearInterval(timer)
     response.end('data: [DONE]\n\n')
   }
   const timer = setInterval(next, intervalMs)
   response.on('close', () => clearInterval(timer))
-  next()
-}
-
-function eventOf(sequence: number): string {
-  const content = ` token${sequence}@${sharedClockUs()}`
-  return `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench","choices":[{"index":0,"delta":{"content":"${content}"},"finish_reason":null}]}\n\n`
+  while (sent < head) next()
 }
 
 server.listen({ host: '127.0.0.1', port: 0, backlog: 4096 }, () =>

@@ -27,14 +27,19 @@ export interface Commands {
     input: Omit<StreamsOptions, 'connections'> & { requests: number; pauseMs: number }
     output: FirstTokensResult
   }
+  /** Clients that come one after the other and read up to a token, each over a connection of its own. */
+  resumes: {
+    input: Omit<StreamsOptions, 'connections' | 'body'> & { requests: number; upTo: number }
+    output: FirstTokensResult
+  }
   close: { input: null; output: null }
 }
 
 export interface StreamsOptions {
   port: number
   path: string
-  /** JSON that each client posts. */
-  body: string
+  /** JSON that each client posts; null: it asks by GET. */
+  body: string | null
   connections: number
 }
 
@@ -50,7 +55,7 @@ export interface TokensResult {
 }
 
 export interface FirstTokensResult {
-  /** From the request to the first token. */
+  /** From the request to the token; of those that got none, to the end of their connection. */
   latencyUs: LatencySummary
   failed: number
   notes: string[]

@@ -18,7 +18,7 @@ import { Pacer } from './pacer.ts'
 import { StalledClient } from './stalled-client.ts'
 import { Subscribers } from './subscribers.ts'
 import { nowUs, Swarm } from './swarm.ts'
-import { firstTokens, TokenStreams } from './token-streams.ts'
+import { firstTokens, resumes, TokenStreams } from './token-streams.ts'
 
 /** Carries out the commands of `commands.ts` inside the load process. */
 export class Generator {
@@ -123,6 +123,10 @@ export class Generator {
 
   firstTokens(options: Commands['firstTokens']['input']): Promise<Commands['firstTokens']['output']> {
     return firstTokens(options)
+  }
+
+  resumes(options: Commands['resumes']['input']): Promise<Commands['resumes']['output']> {
+    return resumes(options)
   }
 
   async close(): Promise<null> {

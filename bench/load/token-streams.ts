@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sharedClockUs } from '../measure/clock.ts'
-import type { OpenResult, StreamsOptions, TokensResult } from './commands.ts'
+import type { Commands, FirstTokensResult, OpenResult, StreamsOptions, TokensResult } from './commands.ts'
 import { Histogram } from './histogram.ts'
 import { Opening } from './opening.ts'
 
@@ -14,6 +14,7 @@ const tail = 64
 const end = '0\r\n\r\n'
 
 function requestFor({ port, path, body }: Pick<StreamsOptions, 'port' | 'path' | 'body'>): string {
+  if (body === null) return `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`
   return [
     `POST ${path} HTTP/1.1`,
     `Host: 127.0.0.1:${port}`,
@@ -202,5 +203,38 @@ export async function firstTokens(
     if (options.pauseMs > 0) await sleep(options.pauseMs)
   }
   stream.discard()
+  return { latencyUs: latency.summary(), failed, notes }
+}
+
+/** The time from each request's write to the token, in µs. */
+export async function resumes({
+  port,
+  path,
+  requests,
+  upTo,
+}: Commands['resumes']['input']): Promise<FirstTokensResult> {
+  const text = requestFor({ port, path, body: null })
+  const latency = new Histogram()
+  const notes: string[] = []
+  let failed = 0
+  for (let i = 0; i < requests; i++) {
+    const asked = sharedClockUs()
+    const { promise, resolve } = Promise.withResolvers<string | null>()
+    const stream = new Stream(port, {
+      opened() {},
+      token(_stream, sequence) {
+        if (sequence === upTo) resolve(null)
+      },
+      ended() {},
+      closed: (_stream, why) => resolve(why),
+    })
+    stream.request(text)
+    const reason = await promise
+    latency.add(sharedClockUs() - asked)
+    stream.discard()
+    if (reason === null) continue
+    failed++
+    if (notes.length < 3) notes.push(reason)
+  }
   return { latencyUs: latency.summary(), failed, notes }
 }

@@ -134,6 +134,9 @@ function poolMistakes({ pool, pools, routes }: GatewayConfig): string[] {
     )
   }
   for (const [index, route] of routes.entries()) {
+    for (const key of ['dialect', 'affinity', 'mode'] as const)
+      if (route[key] !== undefined && route.protocol !== 'llm')
+        mistakes.push(`routes[${index}].${key}: goes with protocol: llm`)
     if (names.includes(route.pool)) continue
     mistakes.push(
       `routes[${index}].pool: expected one of pools (${names.join(', ') || 'there is none'}), got "${route.pool}"`,

@@ -10,6 +10,7 @@ import { createMetrics } from '../admin/metrics.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
+import type { Route } from '../core/route/match.ts'
 import { Persistence } from '../edge/persistence.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
@@ -99,7 +100,7 @@ export async function startGateway(
     pool: config.pool,
     allowedOrigins: config.allowedOrigins,
     persistence: createPersistence(config, tokens, logger),
-    routes: config.routes,
+    routes: routesOf(config),
     upstreamPersistence: upstreamPersistence(config, tokens),
     peerToken: tokens.adminToken,
     extra,
@@ -189,6 +190,13 @@ export async function startGateway(
 
 export function newGatewayId(): string {
   return `${hostname()}-${randomBytes(4).toString('hex')}`
+}
+
+/** A pool that is called so needs no routes. */
+function routesOf({ routes, pools }: GatewayConfig): Route[] {
+  if (pools.llm === undefined) return [...routes]
+  const paths = ['/v1/chat/completions', '/v1/responses', '/v1/messages']
+  return [...routes, ...paths.map((path) => ({ path, pool: 'llm', protocol: 'llm' as const }))]
 }
 
 /** One client may be at nodes and at several pools of upstreams: each has a name of its own. */

@@ -81,6 +81,8 @@ const pool = z.strictObject({
   ...poolBalanceShape,
 })
 
+const fieldPath = z.string().regex(/^[\x21-\x7e]{1,128}$/)
+
 /** Pools by name; all but the one that serves clients by default are of upstreams. The keys are part of cookie names and metrics. */
 export const poolsSchema = z
   .record(z.string().regex(/^[A-Za-z0-9._-]{1,64}$/), pool)
@@ -98,6 +100,31 @@ export const routesSchema = z
         .describe('A path, or with * at its end all that begin so.')
         .meta({ examples: ['/legacy/*'] }),
       pool: z.string().min(1).max(64).describe('One of pools, with upstreams.'),
+      protocol: z
+        .enum(['http', 'llm'])
+        .exactOptional()
+        .describe(
+          'Default: http. llm: language models; what they stream is logged as runs and can be resumed.',
+        ),
+      dialect: z
+        .enum(['openai', 'anthropic', 'ai-sdk'])
+        .exactOptional()
+        .describe('For llm. Default: as paths end, /chat/completions, /responses or /messages.'),
+      affinity: z
+        .union([
+          z.strictObject({ header: fieldPath.describe('Name of a header.') }),
+          z.strictObject({ body: fieldPath.describe('Field of the JSON body, such as metadata.chat.') }),
+        ])
+        .exactOptional()
+        .describe(
+          'For llm: requests with the same value go to the same server while that is fair, for the sake of its prompt cache. Default: none, to the one with the fewest streams.',
+        ),
+      mode: z
+        .enum(['attached', 'durable'])
+        .exactOptional()
+        .describe(
+          'For llm. attached (default): a client that disconnects ends the generation. durable: it goes on. X-Run-Mode of a request comes first.',
+        ),
     }),
   )
   .max(routesMax)

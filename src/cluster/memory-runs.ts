@@ -45,6 +45,8 @@ export class RunRecords {
   readonly limits: Pick<Limits, RunLimit>
   readonly runs = new Map<string, StoredRun>()
   readonly keys = new Map<string, NamedRun & { endsAt: number }>()
+  /** The newest last. */
+  readonly labels = new Map<string, { run: string; endsAt: number }>()
   readonly followers = new Set<Map<string, (entry: RawEntry) => void>>()
   readonly queues: MemoryQueues
   private bytes = 0
@@ -109,6 +111,10 @@ export class RunRecords {
       if (endsAt > this.now()) break
       this.keys.delete(key)
     }
+    for (const [label, { endsAt }] of this.labels) {
+      if (endsAt > this.now()) break
+      this.labels.delete(label)
+    }
   }
 }
 
@@ -138,6 +144,19 @@ export class MemoryRuns implements RunLogs {
     keys.delete(full)
     keys.set(full, { ...named, endsAt: now() + limits.runKeyMs })
     return named
+  }
+
+  async label(label: string, run: string): Promise<void> {
+    this.assertOpen()
+    const { labels, now, limits } = this.records
+    labels.delete(label)
+    labels.set(label, { run, endsAt: now() + limits.runIdleMs })
+  }
+
+  async labelled(label: string): Promise<string | null> {
+    this.assertOpen()
+    const known = this.records.labels.get(label)
+    return known !== undefined && known.endsAt > this.records.now() ? known.run : null
   }
 
   async create(run: string, created: NewRun): Promise<void> {

@@ -67,6 +67,17 @@ export class RedisRuns implements RunLogs {
     return { run: run!, hash: hash! }
   }
 
+  async label(label: string, run: string): Promise<void> {
+    const key = this.labelKey(label)
+    await this.options.servers.call(key, 'SET', [key, run, 'PX', this.options.limits.runIdleMs])
+  }
+
+  async labelled(label: string): Promise<string | null> {
+    const key = this.labelKey(label)
+    const run = await this.options.servers.call(key, 'GET', [key])
+    return run === null ? null : String(run)
+  }
+
   async create(run: string, { lane, requestJson }: NewRun): Promise<void> {
     await this.run('create', run, [lane, requestJson, this.options.limits.runIdleMs])
   }
@@ -220,6 +231,10 @@ export class RedisRuns implements RunLogs {
 
   private channel(run: string): string {
     return `${this.base(run)}live`
+  }
+
+  private labelKey(label: string): string {
+    return `${this.options.prefix}run-label:${label}`
   }
 
   private base(run: string): string {

@@ -57,6 +57,11 @@ export interface RunLogs {
   follow(run: string, listener: (entry: RawEntry) => void): Promise<void>
   unfollow(run: string): Promise<void>
 
+  /** Lets a label lead to this run, whatever it led to before, until nothing is heard of the run for `limits.runIdleMs`. */
+  label(label: string, run: string): Promise<void>
+  /** null: to none. */
+  labelled(label: string): Promise<string | null>
+
   readonly queues: RunQueues
 }
 
@@ -183,6 +188,19 @@ export interface QueueFull {
 /** Where runs of a name wait. Both parts are of `A–Z a–z 0–9 . _ : -`. */
 export function laneOf(pool: string, name: string): string {
   return `${pool}/${name}`
+}
+
+const relayMark = '/$'
+
+/** Of runs that gateways pass on from elsewhere, in a format of their own: no producer takes them. No name of a run begins so. */
+export function relayLaneOf(pool: string, format: string): string {
+  return `${pool}${relayMark}${format}`
+}
+
+/** null: not passed on. */
+export function formatOf(lane: string): string | null {
+  const at = lane.indexOf(relayMark)
+  return at === -1 ? null : lane.slice(at + relayMark.length)
 }
 
 export type RunLimit =

@@ -7,6 +7,7 @@ import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import { cutSoon } from './last-words.ts'
+import { LlmEdge } from './llm/llm-edge.ts'
 import type { Persistence } from './persistence.ts'
 import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
@@ -61,6 +62,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   const upstreams = new UpstreamEdge({ ...options, persistence: options.upstreamPersistence, websocket })
   const tunnel = new TunnelEdge(options)
   const runs = new RunsEdge(options)
+  const llm = new LlmEdge(options)
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
@@ -130,6 +132,12 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
     const [path] = splitTarget(request.url!)
+    const task = llm.taskOf(request, path)
+    if (task !== null && !isAmbiguousPath(path)) {
+      limitBody(request, limits.upstreamReadMs)
+      await llm.request(request, response, task)
+      return
+    }
     const pool = poolOf(path)
     if (pool !== null) {
       await upstreams.request(request, response, pool)
@@ -231,6 +239,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       sse.close()
       websocket.terminate()
       for (const engine of Object.values(engines)) engine.close()
+      llm.close()
       upstreams.close()
       server.closeAllConnections()
     },

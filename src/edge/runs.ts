@@ -1,4 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Dialect } from '../core/llm/dialect.ts'
+import { formatOffset, origin } from '../core/run/offset.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { RunReader, RunSink, StartRun } from '../gateway/run-types.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -6,7 +8,7 @@ import { encodeComment } from '../protocol/sse.ts'
 import { beginEventStream } from './event-stream.ts'
 import { readBody } from './request-body.ts'
 import { type AllowedOrigins, checkOrigin, splitTarget } from './request-meta.ts'
-import { encodeRunSse } from './run-encoding.ts'
+import { encodeRaw, encodeRunSse, formatOf } from './run-encoding.ts'
 import { corsHeaders } from './sse.ts'
 
 export interface RunsEdgeOptions {
@@ -84,9 +86,12 @@ export class RunsEdge {
     const { runs, limits } = this.options.gateway
     const stream = new RunResponse(request, response, run, limits.runReaderBytes)
     const opened = await runs.openReader(run, after, stream)
-    if (opened.verdict === 'over') response.writeHead(204, runHeaders(request, run)).end()
+    if (opened.verdict === 'over') RunResponse.nothing(request, response, run)
     else if (opened.verdict === 'gap') throw new RunGap(opened.oldest)
-    else stream.opened(opened.reader)
+    else if (stream.refused) {
+      opened.reader.close()
+      throw new RunGap(formatOffset(origin))
+    } else stream.opened(opened.reader)
   }
 }
 
@@ -103,22 +108,44 @@ export class RunGap extends EvenkeelError {
 }
 
 /** A response that carries a run's events. */
-class RunResponse implements RunSink {
+export class RunResponse implements RunSink {
   private readonly response: ServerResponse
   private readonly maxBytes: number
+  private readonly ids: boolean
   private readonly head: () => void
   private reader: RunReader | null = null
   private gone = false
+  /** null: native events, or nothing has come yet. */
+  private dialect: Dialect | null = null
+  /** The client has more than there is, and cannot be told so in this dialect. */
+  refused = false
 
-  constructor(request: IncomingMessage, response: ServerResponse, run: string, maxBytes: number) {
+  /** `ids`: whether events that another server made get ids. Default true. */
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    run: string,
+    maxBytes: number,
+    { ids = true }: { ids?: boolean } = {},
+  ) {
     this.response = response
+    this.ids = ids
     this.maxBytes = maxBytes
-    this.head = () => beginEventStream(response, runHeaders(request, run))
+    this.head = () =>
+      beginEventStream(response, {
+        ...runHeaders(request, run),
+        ...(this.dialect === 'ai-sdk' ? { 'x-vercel-ai-ui-message-stream': 'v1' } : {}),
+      })
     response.on('drain', () => this.reader?.drained())
     response.on('close', () => {
       this.gone = true
       this.reader?.close()
     })
+  }
+
+  /** Nothing follows, and nothing will. */
+  static nothing(request: IncomingMessage, response: ServerResponse, run: string | null): void {
+    response.writeHead(204, run === null ? corsHeaders(request) : runHeaders(request, run)).end()
   }
 
   opened(reader: RunReader): void {
@@ -128,8 +155,12 @@ class RunResponse implements RunSink {
   }
 
   write(batch: Parameters<RunSink['write']>[0]): boolean {
+    this.dialect ??= formatOf(batch)
+    this.refused ||= this.dialect !== null && batch.events.some(({ event }) => event.type === 'fence')
+    if (this.refused) return true
     if (!this.response.headersSent) this.head()
-    this.response.write(encodeRunSse(batch))
+    const bytes = this.dialect === null ? encodeRunSse(batch) : encodeRaw(batch, this.dialect, this.ids)
+    if (bytes.length > 0) this.response.write(bytes)
     return !this.response.writableNeedDrain || this.response.writableLength <= this.maxBytes
   }
 
@@ -138,6 +169,7 @@ class RunResponse implements RunSink {
   }
 
   close(reason: 'ended' | 'away'): void {
+    if (this.refused) return
     if (!this.response.headersSent) this.head()
     this.response.end(
       reason === 'away' ? `retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n` : undefined,

@@ -67,6 +67,8 @@ export interface GatewayOptions {
 }
 
 const maintenanceMs = 1_000
+const leastBusy = policies['weighted-least-connections']()
+const byKey = policies['key-hash']()
 /** Sessions that went to other gateways and are remembered. */
 const goneElsewhereMax = 4_096
 const leaveStepMs = 20
@@ -241,6 +243,16 @@ export class Gateway {
     except: ReadonlySet<NodeEntry> | null = null,
   ): NodeEntry | null {
     return this.placement.choose(pool, wish, client, except)
+  }
+
+  /**
+   * The node for one request, whatever the policy for sessions is: where the key leads, or with the least requests in flight for its weight. None of `except`;
+   * null when none can take it.
+   */
+  chooseForRequest(pool: string, key: string | null, except: ReadonlySet<NodeEntry>): NodeEntry | null {
+    const policy = key === null ? leastBusy : byKey
+    const context = key === null ? this.pickContext : { ...this.pickContext, key }
+    return policy.pick(without(this.nodes.inPool(pool), except), context) as NodeEntry | null
   }
 
   /** Waits up to `limits.waitForNodeMs` for a node. Throws DRAINING, NO_NODE. */

@@ -1,4 +1,4 @@
-import type { RunPage } from '../cluster/run-log.ts'
+import { formatOf, type RunPage } from '../cluster/run-log.ts'
 import type { Cursor } from '../core/run/cursor.ts'
 import { type Entry, failEvent, lastOf, parseEntry, type RawEntry } from '../core/run/entry.ts'
 import type { PlacedEvent } from '../core/run/events.ts'
@@ -42,8 +42,8 @@ export class LiveRun {
 
   /** Resolves when what is appended from now on comes here. */
   async ready(): Promise<void> {
-    const { owned, expected } = this.host
-    if (!owned.has(this.run) && !expected.has(this.run)) await this.follow()
+    const { expected } = this.host
+    if (this.heldHere === undefined && !expected.has(this.run)) await this.follow()
   }
 
   /** The run is this gateway's now: its entries need not come over Redis. */
@@ -133,16 +133,21 @@ export class LiveRun {
     if (page.status === 'ended') this.aliveUntil = now
   }
 
+  /** The gateway learns here first what happens in the run. */
+  private get heldHere(): { readonly loggedAt: number } | undefined {
+    return this.host.owned.get(this.run) ?? this.host.relays.get(this.run)
+  }
+
   get alive(): boolean {
-    const owned = this.host.owned.get(this.run)
-    if (owned !== undefined) return this.host.now() - owned.loggedAt < this.host.limits.runLeaseMs
+    const held = this.heldHere
+    if (held !== undefined) return this.host.now() - held.loggedAt < this.host.limits.runLeaseMs
     return this.host.now() < this.aliveUntil
   }
 
   /** Once a second. */
   tick(now: number): void {
     for (const reader of this.readers) reader.tick(now, this.alive)
-    if (this.host.owned.has(this.run)) return
+    if (this.heldHere !== undefined) return
     void this.ready()
     if (now - this.heardAt >= this.host.limits.runSilenceMs) this.look()
   }
@@ -225,9 +230,11 @@ export class LiveRun {
     this.saw(page)
     for (const raw of page.entries) this.push(parseEntry(raw))
     const { runQueueMs, runSilenceMs } = this.host.limits
+    // What a gateway passed on nobody else can go on with.
+    const lapsedMs = formatOf(page.lane) === null ? runQueueMs : 0
     // Whoever should have seen to it is gone.
     if (page.status === 'queued' && page.queuedMs > runQueueMs + 2 * runSilenceMs) await this.giveUp('queued')
-    else if (page.status === 'running' && page.leaseLeftMs < -runQueueMs) await this.giveUp('lapsed')
+    else if (page.status === 'running' && page.leaseLeftMs < -lapsedMs) await this.giveUp('lapsed')
     if (page.more) this.lookAgain = true
   }
 

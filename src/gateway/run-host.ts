@@ -4,6 +4,7 @@ import type { Limits } from '../protocol/limits.ts'
 import type { LiveRun } from './live-run.ts'
 import type { OwnedRun } from './owned-run.ts'
 import type { RunPace } from './run-pace.ts'
+import type { RelayedRun } from './relayed-run.ts'
 import type { Turn } from './turn.ts'
 
 /** What the parts of `Runs` need of each other. */
@@ -17,6 +18,8 @@ export interface RunHost {
   readonly counters: RunCounters
   /** Runs that this gateway holds. */
   readonly owned: Map<string, OwnedRun>
+  /** Runs that this gateway passes on. */
+  readonly relays: Map<string, RelayedRun>
   /** Runs that are read here. */
   readonly live: Map<string, LiveRun>
   /** False while the gateway leaves. */

@@ -1,4 +1,4 @@
-import type { RunPage } from '../cluster/run-log.ts'
+import { formatOf, type RunPage } from '../cluster/run-log.ts'
 import { Cursor } from '../core/run/cursor.ts'
 import { parseEntry } from '../core/run/entry.ts'
 import type { FailEvent, PlacedEvent, RunEvent } from '../core/run/events.ts'
@@ -12,6 +12,8 @@ import type { ReaderOptions, RunBatch, RunReader, RunSink } from './run-types.ts
 type Next = 'more' | 'done' | 'later'
 
 const laterMs = 50
+/** Most of what a reader that is behind waits for is the way to Redis and back. */
+const pageEntries = 5
 
 /** One reader of a run: a place in it and a sink. While the sink takes nothing, the place is all that is kept. */
 export class Reader implements RunReader {
@@ -22,6 +24,8 @@ export class Reader implements RunReader {
   private readonly snapshot: boolean
   private readonly onEnd: (left: boolean) => void
   private blocked = false
+  /** The log has more than was read, whether anybody has said so or not. */
+  private unread = false
   /** The first page is read by who opens the reader. */
   private reading = true
   private begun = false
@@ -64,7 +68,13 @@ export class Reader implements RunReader {
   /** The first page, which was read to find out what the verdict is. */
   begin(after: Offset, page: RunPage, events: PlacedEvent[]): void {
     this.begun = true
-    const info: RunEvent = { type: 'run', run: this.live.run, status: page.status }
+    const format = formatOf(page.lane)
+    const info: RunEvent = {
+      type: 'run',
+      run: this.live.run,
+      status: page.status,
+      ...(format === null ? {} : { format }),
+    }
     const placed = { offset: formatOffset(after), event: info }
     const snap = this.snapshot && !page.more ? snapshotOf(events) : null
     this.write(new SharedBatch(this.live.run, [placed, ...(snap === null ? joined(events) : [snap])]))
@@ -94,7 +104,8 @@ export class Reader implements RunReader {
   drained(): void {
     if (!this.blocked || this.closed) return
     this.blocked = false
-    this.live.schedule()
+    if (this.unread) this.catchUp()
+    else this.live.schedule()
   }
 
   close(): void {
@@ -124,8 +135,9 @@ export class Reader implements RunReader {
 
   private async readPage(): Promise<Next> {
     const { host, run } = this.live
+    const { runEntryBytes } = host.limits
     const page = await host.pace.reads(() =>
-      host.logs.read(run, this.cursor.place, host.limits.runEntryBytes),
+      host.logs.read(run, this.cursor.place, pageEntries * runEntryBytes),
     )
     if (this.closed) return 'done'
     if (page === null) {
@@ -133,20 +145,33 @@ export class Reader implements RunReader {
       return 'later'
     }
     this.live.saw(page)
-    const events: PlacedEvent[] = []
+    let events: PlacedEvent[] = []
+    let bytes = 0
     for (const raw of page.entries) {
+      if (bytes > 0 && bytes + raw.json.length > runEntryBytes) {
+        this.writeSome(events)
+        // A reader that is slow keeps nothing of a page: what is left of it is read again.
+        if (this.blocked || this.closed) return 'more'
+        events = []
+        bytes = 0
+      }
+      bytes += raw.json.length
       const step = this.cursor.take(parseEntry(raw), events)
       if (step === 'taken' || step === 'old') continue
-      if (events.length > 0) this.write(new SharedBatch(run, joined(events)))
+      this.writeSome(events)
       if (this.closed) return 'done'
       if (step === 'reset') return this.reset()
       this.writeLast({ type: 'gap', oldest: formatOffset(page.start) })
       return 'done'
     }
-    if (events.length > 0) this.write(new SharedBatch(run, joined(events)))
+    this.writeSome(events)
     if (page.more) return 'more'
     // What was told is not there yet, or not any more.
     return page.entries.length === 0 && this.live.isBehind(this.cursor) ? 'later' : 'done'
+  }
+
+  private writeSome(events: PlacedEvent[]): void {
+    if (events.length > 0) this.write(new SharedBatch(this.live.run, joined(events)))
   }
 
   /** It has more than is valid: everything anew. */
@@ -157,7 +182,9 @@ export class Reader implements RunReader {
   }
 
   private goOn(next: Next): void {
-    if (this.closed || this.blocked) return
+    if (this.closed) return
+    this.unread = next === 'more'
+    if (this.blocked) return
     if (next === 'more') this.catchUp()
     else if (next === 'later') this.live.scheduleAt(this.live.host.now() + laterMs)
     else if (this.live.isBehind(this.cursor)) this.live.schedule()

@@ -1,5 +1,6 @@
 import type { PlacedEvent, RunStatus } from '../core/run/events.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { RelayedRun } from './relayed-run.ts'
 
 /** Runs as the edge sees them: `gateway.runs`. */
 export interface RunService {
@@ -18,6 +19,32 @@ export interface RunService {
   cancel(run: string): Promise<RunState>
   /** Throws NOT_FOUND, NOT_READY. */
   status(run: string): Promise<RunState>
+  /** Logs a stream that is made elsewhere and passed on here. Throws BAD_REQUEST (pool), DRAINING. */
+  relay(request: RelayRun): RelayedRun
+  /** Lets a label lead to the run at all gateways. Throws NOT_READY. */
+  label(label: string, run: string): Promise<void>
+  /** null: it leads to no run. Throws NOT_READY. */
+  labelled(label: string): Promise<string | null>
+}
+
+export interface RelayRun {
+  pool: string
+  /** Says how readers are told of its end; of `A–Z a–z 0–9 . _ : -`. */
+  format: string
+  listener: RelayListener
+}
+
+/**
+ * `cancelled`: somebody has ended the run, or it has ended otherwise. `full`: its log would be too long, so that it has failed. `lost`: it cannot be logged
+ * any more, and whoever reads it will be told so.
+ */
+export type RelayStop = 'cancelled' | 'full' | 'lost'
+
+export interface RelayListener {
+  /** Once; nothing that comes behind it is logged. */
+  stopped(reason: RelayStop): void
+  /** Some of what was not logged is. */
+  logged(): void
 }
 
 export interface StartRun {

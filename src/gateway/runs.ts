@@ -14,6 +14,7 @@ import type { LinkedNode } from './linked-node.ts'
 import { LiveRun } from './live-run.ts'
 import { type OwnedRun, StopReason } from './owned-run.ts'
 import { QueuedRuns } from './queued-runs.ts'
+import { RelayedRun } from './relayed-run.ts'
 import type { RunCounters, RunHost } from './run-host.ts'
 import { RunLane } from './run-lane.ts'
 import { RunPace } from './run-pace.ts'
@@ -22,6 +23,7 @@ import { Reader, restart } from './run-reader.ts'
 import {
   type OpenedReader,
   type ReaderOptions,
+  type RelayRun,
   type RunService,
   type RunSink,
   type RunState,
@@ -57,6 +59,7 @@ export class Runs implements RunService, RunHost {
   readonly turn: Turn
   readonly counters: RunCounters = { tokens: 0, started: 0, ended: { complete: 0, cancelled: 0, failed: 0 } }
   readonly owned = new Map<string, OwnedRun>()
+  readonly relays = new Map<string, RelayedRun>()
   readonly live = new Map<string, LiveRun>()
   private readonly cluster: ClusterMember
   private readonly lanes = new Map<string, RunLane>()
@@ -159,6 +162,7 @@ export class Runs implements RunService, RunHost {
     const live = this.liveRun(run)
     const reader = new Reader(live, place, sink, options, (left) => this.readerEnded(run, left))
     live.add(reader)
+    this.relays.get(run)?.flush()
     try {
       await live.ready()
       return await this.judge(live, reader, place)
@@ -182,6 +186,20 @@ export class Runs implements RunService, RunHost {
     if (page === null) throw this.unknownRun()
     const { status, outcome, head } = page
     return { run, status, outcome, offset: formatOffset(head) }
+  }
+
+  relay(request: RelayRun): RelayedRun {
+    if (this.stopping)
+      throw new EvenkeelError('DRAINING', 'the gateway stops; try again, another one will answer')
+    return new RelayedRun(this, request)
+  }
+
+  label(label: string, run: string): Promise<void> {
+    return this.logs.label(label, run)
+  }
+
+  labelled(label: string): Promise<string | null> {
+    return this.logs.labelled(label)
   }
 
   // For links.
@@ -376,7 +394,9 @@ export class Runs implements RunService, RunHost {
     this.counters.ended.cancelled++
     this.queued.forget(run)
     const owned = this.owned.get(run)
+    const relayed = this.relays.get(run)
     if (owned !== undefined) owned.drop(StopReason.cancelled)
+    else if (relayed !== undefined) relayed.stop('cancelled')
     else if (holder !== '') this.tell(holder, run)
     if (job !== '') this.jobDone(lane, job)
     this.live.get(run)?.look()
@@ -429,6 +449,10 @@ export class Runs implements RunService, RunHost {
       if (now - owned.loggedAt < this.limits.runLeaseRefreshMs / 2) continue
       owned.renew().catch(() => this.failed())
     }
+    for (const relayed of [...this.relays.values()]) {
+      if (now - relayed.loggedAt < this.limits.runLeaseRefreshMs / 2) continue
+      relayed.renew().catch(() => this.failed())
+    }
   }
 
   /** What other gateways have left behind. Behind a failure they get the time of a lease to say that they are there. */
@@ -444,6 +468,7 @@ export class Runs implements RunService, RunHost {
 
   private told(run: string): void {
     this.owned.get(run)?.drop(StopReason.cancelled)
+    this.relays.get(run)?.stop('cancelled')
     this.live.get(run)?.look()
   }
 }

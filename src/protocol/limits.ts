@@ -122,6 +122,14 @@ export interface Limits {
   runHeartbeatMs: number
   /** A run of which nothing was heard for this long is read anew. */
   runSilenceMs: number
+  /** What is passed on from a language model is logged this often, or at once for somebody who reads it at this gateway. */
+  runRelayMs: number
+  /** Largest request for a generation. */
+  llmRequestBytes: number
+  /** Largest event of a language model's stream. */
+  llmEventBytes: number
+  /** A language model must begin its answer within this time. */
+  llmHeadMs: number
 }
 
 const KiB = 1024
@@ -190,4 +198,8 @@ export const defaultLimits: Readonly<Limits> = {
   runCoalesceMs: 0,
   runHeartbeatMs: 15 * second,
   runSilenceMs: second,
+  runRelayMs: 200,
+  llmRequestBytes: 32 * MiB,
+  llmEventBytes: 4 * MiB,
+  llmHeadMs: 600 * second,
 }

@@ -48,6 +48,16 @@ export function runLogContract(world: World): void {
   const ids = (entries: readonly RawEntry[]) =>
     entries.map(({ epoch, first, count }) => `${epoch}-${first}+${count}`)
 
+  test('a label leads to the run that it was given last, for all', async () => {
+    const [a, b] = await join(2)
+    expect(await a!.labelled('chat')).toBe(null)
+    await a!.label('chat', 'run-a')
+    await b!.label('chat', 'run-b')
+    await a!.label('other', 'run-a')
+    expect(await a!.labelled('chat')).toBe('run-b')
+    expect(await b!.labelled('other')).toBe('run-a')
+  })
+
   test('a run is made, claimed, appended to, read and ended', async () => {
     const [a, b] = await join(2)
     const run = await created(a!)

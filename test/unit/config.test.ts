@@ -307,6 +307,21 @@ routes:
     expect(config.routes).toEqual([{ path: '/*', pool: 'a' }])
   })
 
+  test('of language models', async () => {
+    const route = { path: '/v1/*', pool: 'm', protocol: 'llm', affinity: { body: 'user' }, mode: 'durable' }
+    const config = {
+      pools: { m: {} },
+      routes: [route, { ...route, dialect: 'ai-sdk', affinity: { header: 'X-A' } }],
+    }
+    const { routes } = await checkConfigFile(await file('llm.json', JSON.stringify(config)))
+    expect(routes).toEqual(config.routes)
+    const odd = await file(
+      'odd.yaml',
+      'pools: {a: {}}\nroutes: [{path: /a, pool: a, affinity: {body: user}}]',
+    )
+    await expect(checkConfigFile(odd)).rejects.toThrow('routes[0].affinity: goes with protocol: llm')
+  })
+
   test('fit each other', async () => {
     const elsewhere = await file(
       'elsewhere.yaml',

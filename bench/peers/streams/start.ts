@@ -2,6 +2,7 @@ import { nginxProgram } from '../../measure/machine.ts'
 import { firstMessage, startNodeScript } from '../../processes.ts'
 import { messageOf, type Remarks } from '../../report/remarks.ts'
 import { runNginx } from '../nginx.ts'
+import { coalesced, evenkeel } from './evenkeel.ts'
 import type { StreamPeer } from './peer.ts'
 
 export const completionsPath = '/v1/chat/completions'
@@ -9,7 +10,7 @@ export const completionsPath = '/v1/chat/completions'
 /** A peer that cannot start is left out, with the reason: the others are still worth measuring. */
 export async function startStreamPeers(remarks: Remarks): Promise<StreamPeer[]> {
   const peers: StreamPeer[] = []
-  const starts = { direct, 'http-proxy': httpProxy, nginx }
+  const starts = { direct, 'http-proxy': httpProxy, nginx, evenkeel, 'evenkeel, coalesced': coalesced }
   for (const [name, start] of Object.entries(starts)) {
     try {
       const peer = await start()

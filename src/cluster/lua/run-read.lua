@@ -25,7 +25,7 @@ end
 local most = tonumber(ARGV[3])
 local bytes, found = 0, 0
 -- A few at first, since any of them may be large.
-local count = 16
+local count = 4
 repeat
   local entries = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', count)
   for _, entry in ipairs(entries) do
@@ -42,6 +42,6 @@ repeat
     from = '(' .. entry[1]
   end
   local isLast = #entries < count
-  count = math.max(16, math.min(1000, math.ceil((most - bytes) * found / math.max(bytes, 1))))
+  count = math.max(4, math.min(1000, math.ceil((most - bytes) * found / math.max(bytes, 1))))
 until isLast
 return answer

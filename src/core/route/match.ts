@@ -1,8 +1,19 @@
+import type { Dialect } from '../llm/dialect.ts'
+import type { Affinity } from '../llm/request.ts'
+
 /** Which pool serves a path. */
 export interface Route {
   /** A path as it is, or with `*` at its end: all that begin with what is before it. */
   readonly path: string
   readonly pool: string
+  /** `llm`: language models. Default `http`. */
+  readonly protocol?: 'http' | 'llm'
+  /** Of language models. Absent: the path says it. */
+  readonly dialect?: Dialect
+  /** What leads to the same language model. Absent: nothing. */
+  readonly affinity?: Affinity
+  /** Of requests to language models that do not say it. Default `attached`. */
+  readonly mode?: 'attached' | 'durable'
 }
 
 /** The first route that the path fits, or null. */

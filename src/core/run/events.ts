@@ -12,6 +12,11 @@ export interface DeltaEvent {
   readonly data: Json
 }
 
+/** Of a delta that is an event as another server sent it, text of an event stream with its blank line. */
+export const rawKind = 'raw'
+/** The same where it is no UTF-8: each character stands for a byte. */
+export const rawBytesKind = 'raw-bytes'
+
 /** The producer was lost, and another attempt goes on. */
 export interface FenceEvent {
   readonly type: 'fence'
@@ -58,6 +63,8 @@ export interface RunInfoEvent {
   readonly type: 'run'
   readonly run: string
   readonly status: RunStatus
+  /** Deltas are what a server sent, kind `raw`, in this dialect (`core/llm/dialect.ts`). Absent: a run of a node. */
+  readonly format?: string
 }
 
 /** All deltas up to the offset, each part and kind joined: replaces what the reader has. Not in the log. */

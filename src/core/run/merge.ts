@@ -1,4 +1,4 @@
-import type { DeltaEvent, Json, PlacedEvent, RunEvent } from './events.ts'
+import { type DeltaEvent, type Json, type PlacedEvent, type RunEvent, rawKind } from './events.ts'
 
 /** Joins deltas that follow each other, belong to the same part and kind, and are texts: what a reader that is behind gets. */
 export function mergeDeltas(events: readonly PlacedEvent[], bytesMost: number): PlacedEvent[] {
@@ -30,8 +30,9 @@ export function mergeDeltas(events: readonly PlacedEvent[], bytesMost: number): 
   return merged
 }
 
+/** Raw events keep an offset each: their readers go on behind any of them. */
 function fits(a: DeltaEvent, b: DeltaEvent): boolean {
-  return a.part === b.part && a.kind === b.kind
+  return a.part === b.part && a.kind === b.kind && a.kind !== rawKind
 }
 
 /** The deltas as the state that they lead to; null when something else than deltas is among them. */
