@@ -133,6 +133,11 @@ export class LiveRun {
     if (page.status === 'ended') this.aliveUntil = now
   }
 
+  /** The log goes up to there, as its first reader has seen: only what comes behind it is waited for. */
+  reached(head: Offset): void {
+    if (this.tail.length === 0 && compareOffsets(head, this.known) > 0) this.known = head
+  }
+
   /** The gateway learns here first what happens in the run. */
   private get heldHere(): { readonly loggedAt: number } | undefined {
     return this.host.owned.get(this.run) ?? this.host.relays.get(this.run)

@@ -3,8 +3,8 @@ import type { Outcome } from '../core/run/log-state.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { LiveRun } from './live-run.ts'
 import type { OwnedRun } from './owned-run.ts'
-import type { RunPace } from './run-pace.ts'
 import type { RelayedRun } from './relayed-run.ts'
+import type { RunPace } from './run-pace.ts'
 import type { Turn } from './turn.ts'
 
 /** What the parts of `Runs` need of each other. */

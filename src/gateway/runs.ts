@@ -364,6 +364,7 @@ export class Runs implements RunService, RunHost {
     }
     if (reader.isClosed) throw draining()
     live.saw(page)
+    live.reached(page.head)
     if (step === 'hole' || step === 'reset') {
       live.remove(reader)
       return { verdict: 'gap', oldest: formatOffset(page.start) }

@@ -60,19 +60,20 @@ test('what is no stream goes through as it is: answers, errors, other methods an
 test('without a server the client hears it in its dialect', async () => {
   const gateway = await startLlmGateway(['http://127.0.0.1:1'], { limits: { waitForNodeMs: 0 } })
   const openai = await ask(gateway, chat, modelOf({}))
+  expect(openai.headers.get('retry-after')).toBe('1')
   expect([openai.status, await openai.json()]).toEqual([
-    502,
+    503,
     {
       error: {
-        message: 'the server could not be reached, or gave no proper answer',
+        message: 'no node of pool models can take a session now; try again later',
         type: 'server_error',
         param: null,
-        code: 'BAD_GATEWAY',
+        code: 'NO_NODE',
       },
     },
   ])
   const anthropic = await ask(gateway, '/v1/messages', modelOf({}))
-  expect(await anthropic.json()).toMatchObject({ type: 'error', error: { type: expect.any(String) } })
+  expect(await anthropic.json()).toMatchObject({ type: 'error', error: { type: 'overloaded_error' } })
   const wrong = await ask(gateway, chat, modelOf({}), { 'x-run-mode': 'sometimes' })
   expect([wrong.status, await wrong.json()]).toMatchObject([400, { error: { code: 'BAD_REQUEST' } }])
 })
@@ -175,6 +176,18 @@ test('heartbeats before the first token, and an error behind them in the stream'
   expect(text).toMatch(/^(: hb\n\n)+data: \{/)
   expect(text).toMatch(/\[DONE\]\n\n$/)
   expect(await bad.text()).toMatch(/^(: hb\n\n)+data: \{"error":\{"message":"status 429",.*\}\}\n\n$/)
+})
+
+test('a server that is frozen is no reason to reassure anybody', async () => {
+  const server = await startLlmServer()
+  const gateway = await startLlmGateway([server], { limits: { runHeartbeatMs: 1_000 } })
+  const response = await ask(gateway, chat, modelOf({ tokens: 3, everyMs: 100_000 }))
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+  await reader.read()
+  await server.kill('SIGSTOP')
+  let text = ''
+  for (let read = await reader.read(); !read.done; read = await reader.read()) text += read.value
+  expect(text).toMatch(/^(: hb\n\n)*data: \{"error":\{.*"code":"PRODUCER_LOST"\}\}\n\n$/)
 })
 
 describe('runs', () => {

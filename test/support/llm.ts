@@ -82,7 +82,7 @@ export function llmConfig(
   const upstreams = servers.map((one) =>
     typeof one === 'string' ? one : 'weight' in one ? { url: one.url, weight: one.weight } : one.url,
   )
-  const probe = { intervalMs: 200, timeoutMs: 200, failures: 2 }
+  const probe = { path: '/healthz', intervalMs: 200, timeoutMs: 1_000, failures: 2 }
   const llm = { pool: 'models', protocol: 'llm', ...route }
   return {
     pools: { models: { upstreams, migrate: 'drain', probe } },

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { scratchDirectory, stopChild } from '../../processes.ts'
+import { acceptsConnections } from '../../ports.ts'
+import { scratchDirectory, stopChild, waitUntilReady } from '../../processes.ts'
 import { type RunningGateway, startGateway } from '../evenkeel.ts'
 import type { StreamPeer } from './peer.ts'
 import { completionsPath, startTokenServer } from './start.ts'
@@ -38,5 +39,7 @@ export async function startLlmGateway(
     file,
     JSON.stringify({ pools: { llm: { upstreams } }, limits: runCoalesceMs === 0 ? {} : { runCoalesceMs } }),
   )
-  return await startGateway(['--config', file, ...more])
+  const gateway = await startGateway(['--config', file, ...more])
+  await waitUntilReady(gateway.child, () => acceptsConnections(gateway.port))
+  return gateway
 }
