@@ -14,6 +14,8 @@ const lf = 0x0a
 export class BodyWriter {
   private readonly response: ServerResponse
   private readonly coalesceMs: number
+  /** null: it is not known yet whether what is written would be in its turn. */
+  private socket: Socket | null = null
   /** A chunk that is being made (RFC 9112 §7.1). */
   private chunk: Buffer | null = null
   private end = sizeBytes
@@ -29,8 +31,7 @@ export class BodyWriter {
 
   /** What the client's socket has not taken. */
   get unsent(): number {
-    const { socket } = this.response
-    const waiting = socket === null ? this.response.writableLength : socket.writableLength
+    const waiting = this.socket === null ? this.response.writableLength : this.socket.writableLength
     return this.end - sizeBytes + waiting
   }
 
@@ -79,7 +80,8 @@ export class BodyWriter {
     this.chunk = null
     this.end = sizeBytes
     if (this.coalesceMs > 0) this.wroteAt = performance.now()
-    const socket = ownSocket(response)
+    this.socket ??= ownSocket(response)
+    const { socket } = this
     if (socket === null) response.write(chunk.subarray(sizeBytes, end))
     else if (!response.chunkedEncoding) socket.write(chunk.subarray(sizeBytes, end))
     else {

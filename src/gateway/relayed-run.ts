@@ -110,9 +110,7 @@ export class RelayedRun {
     this.collected = false
     if (this.writing || this.over) return
     this.writing = true
-    void this.writeAll().finally(() => {
-      this.writing = false
-    })
+    void this.writeAll()
   }
 
   /** Somebody has ended it. */
@@ -152,11 +150,16 @@ export class RelayedRun {
     return false
   }
 
+  /** Never rejects. */
   private async writeAll(): Promise<void> {
     if (this.epoch === 0 && !(await this.begun)) return
     while (!this.over) {
       const entry = this.next()
-      if (entry === null) return
+      if (entry === null) {
+        // At once: what comes next is not to find a writer that has finished.
+        this.writing = false
+        return
+      }
       const { raw, events, terminal, bytes } = entry
       const { host } = this
       const request = { holder: host.id, entry: raw, effects: false, terminal }

@@ -320,6 +320,18 @@ describe('runs', () => {
   })
 })
 
+test('a server that is made to wait for the log answers the next request as well', async () => {
+  const redis = await RedisServer.start()
+  onTestFinished(() => redis.stop())
+  const server = await startLlmServer()
+  const gateway = await startLlmGateway([server], { redis: redis.url, limits: { runUnackedBytes: 1 } })
+  const model = modelOf({ tokens: 200, pad: 500 })
+  const whole = await (await ask(server, chat, model)).text()
+  for (let i = 0; i < 10; i++) expect(await (await ask(gateway, chat, model)).text()).toBe(whole)
+  // One of the test's own, and one that was kept for all the others.
+  expect((await server.state()).connections).toBe(2)
+})
+
 test('a client that does not read costs its share, is not waited for, and gets all in the end', async () => {
   const server = await startLlmServer()
   const gateway = await startLlmGateway([server])

@@ -132,6 +132,8 @@ export class Asking implements AnswerHandler, ConnectionUser {
     this.close()
     const { connection, connections, entry, parser } = this
     connection.user = null
+    // The last read may have brought too much, and the next request wants its answer.
+    connection.socket.resume()
     // Whether something follows that nobody asked for is known when this read has been parsed.
     setImmediate(() => {
       if (parser.reusable) connections.give(entry, connection, parser.keepAliveSeconds)
