@@ -53,5 +53,5 @@ export class GatewayDrain {
 }
 
 function connected({ sessions }: Gateway): Session[] {
-  return [...sessions.values()].filter(({ connection }) => connection !== null)
+  return [...sessions.values()].filter(({ connection, listed }) => listed && connection !== null)
 }

@@ -201,7 +201,7 @@ export class Gateway {
     this.stopping = true
     this.runs.leave(this.limits.gatewayDrainMs)
     for (const wake of this.nodeWaiters) wake()
-    const leaving = [...this.sessions.values()]
+    const leaving = [...this.sessions.values()].filter(({ listed }) => listed)
     const startedAt = this.now()
     const spreadMs = this.limits.gatewayDrainMs
     let asked = 0

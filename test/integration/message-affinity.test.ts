@@ -281,3 +281,24 @@ test('a client whose nodes do not keep up is not read further', async () => {
   onTestFinished(() => clearInterval(timer))
   await expect.poll(() => handled, { timeout: 10_000 }).toBe(40)
 })
+
+test('a gateway that drains counts each client once, and lets all go', async () => {
+  const gateway = await startTestGateway({
+    ...(byMessage as object),
+    limits: { gatewayDrainMs: 200 },
+  } as never)
+  const handled: Record<string, number> = {}
+  for (const id of ['a', 'b']) await startTestNode(gateway, counting(id, handled), { id })
+  const clients = await Promise.all([Client.open(gateway), Client.open(gateway)])
+  for (const client of clients) {
+    for (let i = 0; i < 4; i++) client.ws.send('x')
+    await client.until(() => client.answers.length === 4, 'the answers')
+  }
+  const [own] = gateway.operator.gateways()
+  expect(gateway.operator.drainGateway(own!.id).total).toBe(2)
+  for (const client of clients) {
+    await client.until(() => client.closed !== null, 'the end')
+    expect(client.closed!.code).toBe(1012)
+  }
+  await expect.poll(() => gateway.operator.nodes().map(({ sessions }) => sessions)).toEqual([0, 0])
+})
