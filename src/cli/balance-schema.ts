@@ -22,7 +22,11 @@ export const slowStartSchema = z
 const load = z
   .enum(loadKinds)
   .describe('What live sessions are moved for: their number, their traffic, or the load that nodes report.')
-const measure = z.enum(measures).describe('What traffic is counted in, both ways.')
+const measure = z
+  .enum(measures)
+  .describe(
+    'What traffic is counted in: messages or bytes both ways, or time, in which a node has a message of the session.',
+  )
 const loadTolerance = z
   .number()
   .min(0.01)

@@ -295,6 +295,7 @@ export class Session {
       )
     }
     if (state !== null) this.state = state
+    this.meter?.handled(this.inbox.sent > this.inbox.acked, this.host.now())
     if (this.node?.times(this)) this.node.timedCommit(ack, this.host.now())
     this.deliverHeld()
     this.committed(ack)
@@ -565,6 +566,7 @@ export class Session {
       node.bytes += item.payload.length
       if (node.wantsTime) node.time(this, inbox.sent, this.host.now())
     }
+    if (this.meter !== null && inbox.sent > inbox.acked) this.meter.handling(this.host.now())
     if (this.closing !== null && !this.closeSent && this.move === null) {
       this.closeSent = true
       link.putClose(this.number, this.term, this.closing.code, this.closing.reason)

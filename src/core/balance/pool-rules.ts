@@ -5,8 +5,8 @@ import { defaultPolicy, type PolicyName } from './policies.ts'
 export const loadKinds = ['sessions', 'traffic', 'reported'] as const
 export type LoadKind = (typeof loadKinds)[number]
 
-/** What traffic is counted in, both ways. */
-export const measures = ['messages', 'bytes'] as const
+/** What traffic is counted in: messages or bytes both ways, or the time in which nodes have something of a session to handle. */
+export const measures = ['messages', 'bytes', 'time'] as const
 export type Measure = (typeof measures)[number]
 
 /** `session`: its messages go to one node. `message`: each goes by itself to the node that has the least in flight. */
