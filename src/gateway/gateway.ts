@@ -246,12 +246,9 @@ export class Gateway {
     return this.placement.choose(pool, wish, client, except)
   }
 
-  /**
-   * The node for one request, whatever the policy for sessions is: where the key leads, or with the least requests in flight for its weight. None of `except`;
-   * null when none can take it.
-   */
-  chooseForRequest(pool: string, key: string | null, except: ReadonlySet<NodeEntry>): NodeEntry | null {
-    return this.placement.chooseForRequest(pool, key, except)
+  /** The node that the key leads to, whatever the policy of the pool is; none of `except`. null when none can take a request. */
+  chooseByKey(pool: string, key: string, except: ReadonlySet<NodeEntry>): NodeEntry | null {
+    return this.placement.chooseByKey(pool, key, except)
   }
 
   /** Waits up to `limits.waitForNodeMs` for a node. Throws DRAINING, NO_NODE. */

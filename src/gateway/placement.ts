@@ -24,7 +24,6 @@ interface Pool {
   readonly policy: Policy
 }
 
-const leastBusy = policies['weighted-least-connections']()
 const byKey = policies['key-hash']()
 
 /** Gives sessions and requests their nodes, by the rules of their pool. */
@@ -64,12 +63,11 @@ export class Placement {
     return this.pick(pool, nodes, clientKey(rules.policy, rules.hashKey, client))
   }
 
-  /** The node of one request: where its key leads, or with the least in flight for its weight; none of `except`. */
-  chooseForRequest(pool: string, key: string | null, except: ReadonlySet<NodeEntry>): NodeEntry | null {
+  /** Where the key leads, whatever the policy of the pool is. */
+  chooseByKey(pool: string, key: string, except: ReadonlySet<NodeEntry>): NodeEntry | null {
     const { random } = this.options
-    const nodes = this.nodesOf(pool, except)
-    const [policy, context] = key === null ? [leastBusy, { random }] : [byKey, { random, key }]
-    return policy.pick(nodes, context) as NodeEntry | null
+    const nodes = this.nodesOf(pool, except) as readonly Candidate[]
+    return byKey.pick(nodes, { random, key }) as NodeEntry | null
   }
 
   /** Where the session is to go now; null when no node can take it. */

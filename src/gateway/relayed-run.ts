@@ -56,9 +56,9 @@ export class RelayedRun {
     this.begun = this.begin(relayLaneOf(pool, format))
   }
 
-  /** Bytes that have come and are not in the log. */
+  /** Bytes that have come and are still to be logged. */
   get unlogged(): number {
-    return this.waitingBytes
+    return this.over ? 0 : this.waitingBytes
   }
 
   /** Its end is, or will be, in the log. */

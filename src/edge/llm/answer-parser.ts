@@ -116,7 +116,7 @@ export class AnswerParser {
 
   private parseHead(text: string): void {
     const [statusLine, ...lines] = text.split('\r\n')
-    const match = /^HTTP\/1\.([01]) (\d{3})(?: (.*))?$/.exec(statusLine!)
+    const match = /^HTTP\/1\.([01]) (\d{3})(?: ([\s\S]*))?$/.exec(statusLine!)
     if (match === null) throw new AnswerError('it does not begin with HTTP/1.1')
     const status = Number(match[2])
     // Informational: the answer is still to come.
@@ -129,12 +129,18 @@ export class AnswerParser {
       const colon = line.indexOf(':')
       const name = line.slice(0, colon)
       const value = line.slice(colon + 1).trim()
-      if (colon < 1 || !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name) || /[\r\n\0]/.test(value))
+      if (
+        colon < 1 ||
+        !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name) ||
+        !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)
+      )
         throw new AnswerError('one of its headers is none')
       headers.push(name, value)
     }
     this.frame(status, match[1] === '1', headers)
-    this.handler.head(status, match[3] ?? '', headers)
+    const statusText = match[3] ?? ''
+    // As any client may be told it.
+    this.handler.head(status, /^[\t\x20-\x7e\x80-\xff]*$/.test(statusText) ? statusText : '', headers)
     if (this.state === 'length' && this.left === 0) this.finish()
   }
 

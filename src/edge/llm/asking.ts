@@ -1,4 +1,5 @@
 import type { AskFailure } from '../../core/llm/retry.ts'
+import type { Gateway } from '../../gateway/gateway.ts'
 import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
@@ -40,6 +41,8 @@ export class Asking implements AnswerHandler, ConnectionUser {
   private readonly question: Question
   private readonly limits: Readonly<Limits>
   private timer: NodeJS.Timeout
+  private readonly now: () => number
+  private askedAt = 0
   private hasHead = false
   private over = false
 
@@ -47,13 +50,14 @@ export class Asking implements AnswerHandler, ConnectionUser {
     entry: UpstreamEntry,
     question: Question,
     connections: LlmConnections,
-    limits: Readonly<Limits>,
+    { limits, now }: Pick<Gateway, 'limits' | 'now'>,
     listener: AnswerListener,
   ) {
     this.entry = entry
     this.question = question
     this.connections = connections
     this.limits = limits
+    this.now = now
     this.listener = listener
     entry.requests.add(this.cut)
     this.connection = connections.take(entry, !question.reuse)
@@ -89,6 +93,7 @@ export class Asking implements AnswerHandler, ConnectionUser {
   connected(): void {
     clearTimeout(this.timer)
     this.timer = setTimeout(() => this.late(), this.limits.llmHeadMs)
+    this.askedAt = this.now()
     const { path, headers, body } = this.question
     const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
     const head = `POST ${path} HTTP/1.1\r\n${lines}Content-Length: ${body.length}\r\nConnection: keep-alive\r\n\r\n`
@@ -96,6 +101,7 @@ export class Asking implements AnswerHandler, ConnectionUser {
   }
 
   received(buffer: Buffer, bytes: number): void {
+    this.entry.bytes += bytes
     try {
       this.parser.push(buffer, bytes)
     } catch (error) {
@@ -119,6 +125,8 @@ export class Asking implements AnswerHandler, ConnectionUser {
     clearTimeout(this.timer)
     this.hasHead = true
     this.entry.messages++
+    this.entry.bytes += this.question.body.length
+    this.entry.answered(this.now() - this.askedAt, this.now())
     this.entry.report(status >= 500 ? 'error-response' : 'ok')
     this.listener.answered(status, statusText, headers)
   }

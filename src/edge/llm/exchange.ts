@@ -1,20 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Dialect, encodeStreamFailure, isWhole, type StreamFailure } from '../../core/llm/dialect.ts'
+import { type Dialect, isWhole, type StreamFailure } from '../../core/llm/dialect.ts'
 import type { GenerationRequest } from '../../core/llm/request.ts'
 import { mayAskAnother } from '../../core/llm/retry.ts'
 import { failEvent } from '../../core/run/entry.ts'
 import type { FailCode } from '../../core/run/events.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
 import type { RelayedRun } from '../../gateway/relayed-run.ts'
-import type { RelayListener, RelayStop, RunBatch, RunReader, RunSink } from '../../gateway/run-types.ts'
+import type { RelayListener, RelayStop } from '../../gateway/run-types.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
-import { encodeComment } from '../../protocol/sse.ts'
-import { BodyWriter } from '../body-writer.ts'
-import { cancelled, encodeRaw } from '../run-encoding.ts'
+import { shownBy } from '../request-meta.ts'
+import { cancelled } from '../run-encoding.ts'
 import { upstreamHeaders } from '../upstream/headers.ts'
 import { failure, triesMax } from '../upstream/http-proxy.ts'
 import { type AnswerListener, Asking, Drained, failureOf, type Question } from './asking.ts'
+import { ClientStream, type ClientStreamOwner, type Place } from './client-stream.ts'
 import type { LlmConnections } from './connections.ts'
 import { Ending } from './ending.ts'
 import { isEventStream, messageOf, plainHead, streamHead } from './heads.ts'
@@ -39,7 +39,6 @@ export interface ExchangeHost {
   over(exchange: Exchange): void
 }
 
-const heartbeat = Buffer.from(encodeComment('hb'))
 /** Of an answer that is no stream, but can only be told in one. */
 const refusalBytesMost = 64 * 1024
 /** An attached stream waits so long for its log. */
@@ -52,7 +51,7 @@ const logPatienceSeconds = 2
 type Phase = 'asking' | 'plain' | 'refused' | 'streaming' | 'over'
 
 /** One request for a generation and its answer: passed on as it comes, logged as a run, ended in its dialect. */
-export class Exchange implements AnswerListener, RelayListener, RunSink {
+export class Exchange implements AnswerListener, RelayListener, ClientStreamOwner {
   private readonly host: ExchangeHost
   private readonly generation: Generation
   private readonly client: IncomingMessage
@@ -66,17 +65,7 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
   private logging = false
   /** A head was sent to the client, or is about to be: errors can only be told in the stream. */
   private hasHead = false
-  /** How the stream is to be ended once its head was sent. */
-  private ends: { readonly said: StreamFailure | null } | null = null
-  private writer: BodyWriter | null = null
-  /** What came before the head could be sent. */
-  private backlog: Buffer[] = []
-  /** The client is gone, or has been told all. */
-  private clientDone = false
-  /** The client has not taken what it was given: what follows it gets from the log. */
-  private behind: { readonly after: string; skip: number } | null = null
-  private reader: RunReader | null = null
-  private opening = false
+  private readonly stream: ClientStream
   private pausedBy: 'client' | 'log' | null = null
   private readonly ending = new Ending()
   private refusal: Buffer[] = []
@@ -91,6 +80,7 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     this.client = client
     this.response = response
     this.blocks = new WholeBlocks(host.gateway.limits.llmEventBytes)
+    this.stream = new ClientStream(response, generation.dialect, host.gateway, this)
     response.once('close', () => this.clientLeft())
   }
 
@@ -110,6 +100,7 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
   tick(): void {
     const { runHeartbeatMs } = this.host.gateway.limits
     if (this.pausedBy === 'log' && ++this.pausedSeconds >= logPatienceSeconds) this.giveUpLog()
+    this.stream.watch()
     if (++this.silentSeconds * 1_000 < runHeartbeatMs) return
     if (this.phase !== 'asking' && this.phase !== 'streaming') return
     // No reassurance about a server that does not live.
@@ -119,17 +110,16 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
       return
     }
     this.silentSeconds = 0
-    if (!this.generation.request.streams || this.clientDone) return
-    if (this.writer === null) {
-      if (!this.hasHead) void this.sendHead([])
-    } else if (this.behind === null) this.say(heartbeat)
+    if (!this.generation.request.streams || this.stream.done) return
+    if (this.hasHead) this.stream.beat()
+    else void this.sendHead([])
   }
 
   /** The gateway stops. */
   stop(): void {
     if (this.phase === 'over') return
     this.asking?.abort()
-    if (this.phase === 'plain') this.cutClient()
+    if (this.phase === 'plain') this.stream.cut()
     else if (!this.hasHead)
       this.refuse(new EvenkeelError('DRAINING', 'the gateway stops; send the request again'))
     else this.fail('PRODUCER_LOST', 'the gateway stops; send the request again', true)
@@ -151,7 +141,7 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     }
     this.phase = 'plain'
     this.endRun()
-    if (this.clientDone) return
+    if (this.stream.done) return
     this.response.on('drain', () => this.asking?.resume())
     this.response.writeHead(status, statusText, plainHead(headers))
     this.settled.resolve()
@@ -161,19 +151,16 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     this.silentSeconds = 0
     if (this.phase === 'streaming') {
       if (this.blocks.isWhole(buffer, from, to)) this.passOn(buffer, from, to)
-      else this.stream(buffer.subarray(from, to))
+      else this.divide(buffer.subarray(from, to))
     } else if (this.phase === 'refused') {
       this.refusalBytes += to - from
       if (this.refusalBytes <= refusalBytesMost) this.refusal.push(Buffer.from(buffer.subarray(from, to)))
-    } else if (!this.clientDone && !this.response.write(Buffer.from(buffer.subarray(from, to))))
+    } else if (!this.stream.done && !this.response.write(Buffer.from(buffer.subarray(from, to))))
       this.asking!.pause()
   }
 
   turned(): void {
-    const { writer } = this
-    if (writer === null || this.behind !== null) return
-    writer.turned()
-    if (writer.unsent > this.host.gateway.limits.runReaderBytes) this.fallBehind()
+    this.stream.turned()
   }
 
   ended(): void {
@@ -196,8 +183,9 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     this.logging = false
     if (this.phase === 'over') return
     if (reason === 'lost') {
+      this.logged()
       // Pass on what nobody else can read; a client that is gone or behind gets nothing more from here.
-      if (!this.clientDone && this.behind === null) return
+      if (!this.stream.done && !this.stream.isBehind) return
       this.asking?.abort()
       this.fail('LOG_LOST', 'the log of the run is lost', true)
       return
@@ -216,25 +204,26 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     this.asking?.resume()
   }
 
-  // RunSink: what a client that was behind gets from the log.
+  // ClientStreamOwner
 
-  write(batch: RunBatch): boolean {
-    const { behind, writer } = this
-    if (behind === null || writer === null) return true
-    const bytes = encodeRaw(batch, this.generation.dialect, false)
-    const skip = Math.min(behind.skip, bytes.length)
-    behind.skip -= skip
-    writer.write(skip === 0 ? bytes : bytes.subarray(skip))
-    writer.turned()
-    return writer.unsent <= this.host.gateway.limits.runReaderBytes
+  place(): Place | null {
+    return this.logging ? { run: this.run!.run, ...this.run!.position() } : null
   }
 
-  heartbeat(): void {
-    this.say(heartbeat)
+  hold(): void {
+    this.pausedBy = 'client'
+    this.asking!.pause()
   }
 
-  close(reason: 'ended' | 'away'): void {
-    this.endClient(reason === 'away' ? { code: 'NOT_READY', message: 'the log of the run is away' } : null)
+  go(): void {
+    if (this.pausedBy !== 'client') return
+    this.pausedBy = null
+    this.asking!.resume()
+  }
+
+  clientDone(): void {
+    this.settled.resolve()
+    this.leave()
   }
 
   // Inside.
@@ -244,10 +233,7 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     const { host, generation, tried } = this
     const mayAsk =
       error === null || (mayAskAnother(failureOf(error), generation.dialect) && tried.size < triesMax)
-    const { pool, request } = generation
-    const entry = mayAsk
-      ? (host.gateway.chooseForRequest(pool, request.key, tried) as UpstreamEntry | null)
-      : null
+    const entry = mayAsk ? this.choose() : null
     if (entry === null) {
       this.refuse(
         error === null
@@ -258,7 +244,17 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     }
     tried.add(entry)
     const { connections, gateway } = host
-    this.asking = new Asking(entry, this.question(entry), connections, gateway.limits, this)
+    this.asking = new Asking(entry, this.question(entry), connections, gateway, this)
+  }
+
+  private choose(): UpstreamEntry | null {
+    const { gateway } = this.host
+    const { pool, request } = this.generation
+    const entry =
+      request.key === null
+        ? gateway.choose(pool, null, shownBy(this.client), this.tried)
+        : gateway.chooseByKey(pool, request.key, this.tried)
+    return entry as UpstreamEntry | null
   }
 
   private question(entry: UpstreamEntry): Question {
@@ -282,36 +278,28 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
   private async startRun(): Promise<boolean> {
     const { host, generation } = this
     const { pool, dialect } = generation
-    this.run = host.gateway.runs.relay({ pool, format: dialect, listener: this })
+    try {
+      this.run = host.gateway.runs.relay({ pool, format: dialect, listener: this })
+    } catch {
+      // The gateway leaves: what it has begun it ends, but others could not read it for long.
+      return false
+    }
     this.logging = await this.run.begun
     if (this.logging) host.started(this.run, generation)
     return this.logging
   }
 
+  /** `headers` of the server; none: it has not answered yet. */
   private async sendHead(headers: readonly string[]): Promise<void> {
-    const { response, client } = this
     this.hasHead = true
     if (this.run === null) await this.startRun()
-    if (this.clientDone || this.writer !== null || response.headersSent) return
+    if (this.stream.done || this.stream.isOpen) return
     const run = this.logging ? this.run!.run : null
-    const { socket } = response
-    socket?.cork()
-    response.writeHead(200, streamHead(headers, client, run))
-    socket?.setNoDelay(true)
-    response.flushHeaders()
-    this.writer = new BodyWriter(response, this.host.gateway.limits.runCoalesceMs)
-    socket?.on('drain', this.drained)
-    const { backlog } = this
-    this.backlog = []
-    if (headers.length === 0) this.writer.write(heartbeat)
-    for (const piece of backlog) this.writer.write(piece)
-    this.writer.flush()
-    socket?.uncork()
+    this.stream.open(streamHead(headers, this.client, run), headers.length === 0)
     this.settled.resolve()
-    if (this.ends !== null) this.endClient(this.ends.said)
   }
 
-  private stream(chunk: Buffer): void {
+  private divide(chunk: Buffer): void {
     let whole: Buffer | null
     try {
       whole = this.blocks.push(chunk)
@@ -327,7 +315,7 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
   private passOn(buffer: Buffer, from: number, to: number): void {
     this.ending.add(buffer, from, to)
     this.log(buffer, from, to)
-    this.deliver(buffer, from, to)
+    this.stream.deliver(buffer, from, to)
   }
 
   private log(buffer: Buffer, from: number, to: number): void {
@@ -340,58 +328,12 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     this.asking!.pause()
   }
 
-  private deliver(buffer: Buffer, from: number, to: number): void {
-    if (this.clientDone || this.behind !== null) return
-    if (this.writer === null) this.backlog.push(Buffer.from(buffer.subarray(from, to)))
-    else this.writer.write(buffer, from, to)
-  }
-
   /** Who reads here is not to wait for a log that is away. */
   private giveUpLog(): void {
-    if (this.generation.durable || this.behind !== null) return
+    if (this.generation.durable || this.stream.isBehind) return
     this.logging = false
-    this.pausedBy = null
     this.run!.abandon()
-    this.asking?.resume()
-  }
-
-  private say(bytes: Buffer): void {
-    this.writer?.write(bytes)
-    this.writer?.turned()
-  }
-
-  private fallBehind(): void {
-    this.writer!.flush()
-    if (this.logging) this.behind = this.run!.position()
-    else {
-      this.pausedBy = 'client'
-      this.asking!.pause()
-    }
-  }
-
-  private readonly drained = (): void => {
-    if (this.reader !== null) this.reader.drained()
-    else if (this.behind !== null) void this.catchUp()
-    else if (this.pausedBy === 'client') {
-      this.pausedBy = null
-      this.asking?.resume()
-    }
-  }
-
-  /** The client gets from the log what it lacks, and from then on all else too. */
-  private async catchUp(): Promise<void> {
-    if (this.opening || this.clientDone) return
-    this.opening = true
-    try {
-      const opened = await this.host.gateway.runs.openReader(this.run!.run, this.behind!.after, this)
-      if (opened.verdict !== 'continuous')
-        throw new EvenkeelError('GONE', 'what follows of this stream is lost')
-      this.reader = opened.reader
-      if (this.clientDone) opened.reader.close()
-    } catch (error) {
-      const { code = 'INTERNAL', message } = error as Partial<EvenkeelError>
-      this.endClient({ code, message: message ?? '' })
-    }
+    this.logged()
   }
 
   private streamEnded(): void {
@@ -403,19 +345,19 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
     }
     if (rest.length > 0) {
       this.log(rest, 0, rest.length)
-      this.deliver(rest, 0, rest.length)
+      this.stream.deliver(rest, 0, rest.length)
       this.turned()
     }
     this.run?.end({ type: 'end', reason: 'complete' })
     this.finish()
-    if (this.behind === null) this.endClient(null)
+    if (!this.stream.isBehind) this.stream.end(null)
   }
 
   /** The answer is cut. */
   private lost(error: Error): void {
     if (this.phase === 'plain') {
       this.finish()
-      this.cutClient()
+      this.stream.cut()
     } else if (!this.hasHead) this.refuse(failure(error))
     else if (error instanceof Drained)
       this.fail('PRODUCER_LOST', 'the server is drained; send the request again', true)
@@ -446,41 +388,14 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
   /** Who is behind gets it from the log. */
   private endInStream(said: StreamFailure): void {
     this.finish()
-    if (this.behind === null || !this.run!.isLogged) this.endClient(said)
-  }
-
-  private endClient(said: StreamFailure | null): void {
-    if (this.clientDone) return
-    if (this.writer === null) {
-      // The head is about to be sent.
-      this.ends = { said }
-      return
-    }
-    if (said !== null) this.writer.write(Buffer.from(encodeStreamFailure(this.generation.dialect, said)))
-    this.clientDone = true
-    this.response.socket?.off('drain', this.drained)
-    this.writer.finish()
-    this.settled.resolve()
-  }
-
-  private cutClient(): void {
-    this.clientDone = true
-    this.response.destroy()
-    this.settled.resolve()
+    if (!this.stream.isBehind || !this.run!.isLogged) this.stream.end(said)
   }
 
   private clientLeft(): void {
-    const wasDone = this.clientDone
-    this.clientDone = true
-    this.backlog = []
-    this.writer?.discard()
-    this.reader?.close()
-    this.settled.resolve()
+    const wasDone = this.stream.done
+    this.stream.left()
     if (wasDone || this.phase === 'over') return
-    if (this.generation.durable && this.phase !== 'plain' && this.logging) {
-      if (this.pausedBy === 'client') this.asking?.resume()
-      return
-    }
+    if (this.generation.durable && this.phase !== 'plain' && this.logging) return
     this.asking?.abort()
     this.run?.end({ type: 'end', reason: 'cancelled' })
     this.finish()
@@ -495,6 +410,11 @@ export class Exchange implements AnswerListener, RelayListener, RunSink {
   private finish(): void {
     if (this.phase === 'over') return
     this.phase = 'over'
-    this.host.over(this)
+    this.leave()
+  }
+
+  /** Nobody waits for anything of it. */
+  private leave(): void {
+    if (this.phase === 'over' && this.stream.done) this.host.over(this)
   }
 }

@@ -13,7 +13,11 @@ export function isEventStream(status: number, headers: readonly string[]): boole
 }
 
 export function plainHead(headers: readonly string[]): string[] {
-  return endToEnd(headers).flat()
+  // Where it is divided into chunks, a length says nothing.
+  const isChunked = headers.some((name, i) => i % 2 === 0 && name.toLowerCase() === 'transfer-encoding')
+  return endToEnd(headers)
+    .filter(([name]) => !isChunked || name.toLowerCase() !== 'content-length')
+    .flat()
 }
 
 /** `headers`: of the server; none: it has not answered yet. `run`: null: it is not logged. */

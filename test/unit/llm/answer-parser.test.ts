@@ -71,6 +71,7 @@ describe('no proper answer', () => {
     [head('no colon')],
     [head('a b: c')],
     [head(' folded: c')],
+    [head('a: \x01')],
     [head('Content-Length: 1', 'Content-Length: 2')],
     [head('Content-Length: -1')],
     [`${head('Transfer-Encoding: chunked')}xyz\r\n`],
