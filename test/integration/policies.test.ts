@@ -175,7 +175,7 @@ test('a new node gets its share slowly', async () => {
   // A tenth of a's at first; a busy machine may look a second or two later.
   expect(counts(gateway).b).toBeLessThan(8)
   // Within one of its share the planner leaves it alone.
-  await expect.poll(() => counts(gateway).b, patience).toBeGreaterThan(10)
+  await expect.poll(() => counts(gateway).b, patience).toBeGreaterThanOrEqual(10)
 })
 
 test('balance by what nodes report', async () => {
