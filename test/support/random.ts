@@ -1,3 +1,5 @@
+import { seededRandom } from '../../src/core/seeded-random.ts'
+
 /** A seeded source of choices, so that a run that failed can be run again. */
 export interface Random {
   /** 0 ≤ x < 1 */
@@ -11,15 +13,8 @@ export interface Random {
   sample<T>(items: readonly T[], count: number): T[]
 }
 
-/** mulberry32 */
 export function createRandom(seed: number): Random {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
+  const next = seededRandom(seed)
   const int = (least: number, most: number) => least + Math.floor(next() * (most - least + 1))
   return {
     next,

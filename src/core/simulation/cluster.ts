@@ -87,10 +87,6 @@ export class SimulatedCluster {
     this.movedAt = new Float64Array(capacity).fill(Number.NEGATIVE_INFINITY)
   }
 
-  get sessions(): number {
-    return this.used - this.free.length
-  }
-
   get nodeIds(): string[] {
     return this.nodes.filter(({ active }) => active).map(({ id }) => id)
   }

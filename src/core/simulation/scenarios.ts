@@ -1,3 +1,4 @@
+import { seededRandom } from '../seeded-random.ts'
 import { type Balancing, type Second, SimulatedCluster } from './cluster.ts'
 
 export interface Size {
@@ -10,6 +11,8 @@ export interface Scenario {
   readonly summary: string
   /** Called each second before it passes, from 1; the event comes at `eventAtS`. */
   act(cluster: SimulatedCluster, second: number, world: World): void
+  /** What a node of the start can do, as a part of what its weight says. Absent: all of it. */
+  capacityPart?(index: number): number
 }
 
 /** What scenarios work with besides the cluster. */
@@ -78,6 +81,7 @@ export const scenarios: readonly Scenario[] = [
     name: 'slow',
     summary: 'one node in ten can do half of what its weight says',
     act() {},
+    capacityPart: (index) => (index % 10 === 0 ? 0.5 : 1),
   },
 ]
 
@@ -93,7 +97,7 @@ export interface RunOptions {
 /** The same seed gives the same run. */
 export function simulate(options: RunOptions): Second[] {
   const { scenario, balancing, size, seconds, seed } = options
-  const random = mulberry32(seed)
+  const random = seededRandom(seed)
   const cluster = new SimulatedCluster(balancing, size.sessions * 3, random)
   const open: number[] = []
   const world: World = {
@@ -108,8 +112,7 @@ export function simulate(options: RunOptions): Second[] {
       return { id: `node-${index}`, weight: 1, capacity }
     },
   }
-  for (let i = 0; i < size.nodes; i++)
-    cluster.join(world.node(i, scenario.name === 'slow' && i % 10 === 0 ? 0.5 : 1))
+  for (let i = 0; i < size.nodes; i++) cluster.join(world.node(i, scenario.capacityPart?.(i)))
   for (let i = 0; i < size.sessions; i++) world.arrive()
   const result: Second[] = []
   for (let second = 1; second <= seconds; second++) {
@@ -131,17 +134,6 @@ function churn(cluster: SimulatedCluster, { open, random, arrive }: World): void
     cluster.close(session)
   }
   for (let i = 0; i < leaving; i++) arrive()
-}
-
-/** A small generator of good enough randomness (T. Ettinger, public domain): 0 ≤ r < 1. */
-function mulberry32(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
 }
 
 export interface Summary {

@@ -8,6 +8,7 @@ import {
   type PolicyName,
   policies,
 } from '../../../src/core/balance/policies.ts'
+import { seededRandom } from '../../../src/core/seeded-random.ts'
 
 const names = Object.keys(policies) as PolicyName[]
 
@@ -15,17 +16,8 @@ function candidate(id: string, fields: Partial<Candidate> = {}): Candidate {
   return { id, weight: 1, sessions: 0, pending: 0, maxSessions: null, healthy: true, active: true, ...fields }
 }
 
-/** mulberry32: enough randomness for a policy, the same in every run. */
 function seeded(seed: number): PickContext {
-  let state = seed
-  return {
-    random() {
-      state = (state + 0x6d2b79f5) | 0
-      let t = Math.imul(state ^ (state >>> 15), 1 | state)
-      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-    },
-  }
+  return { random: seededRandom(seed) }
 }
 
 function counts(
