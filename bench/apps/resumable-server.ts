@@ -20,7 +20,7 @@ const server = createServer((request, response) => {
   const stream =
     pathname === '/start'
       ? context.createNewResumableStream(id, () => tokens(Number(searchParams.get('head'))))
-      : context.resumeExistingStream(id)
+      : context.resumeExistingStream(id, Number(searchParams.get('from') ?? 0))
   stream.then(
     (found) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' })

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 /** Room for the size of a chunk in front of it: 8 digits and CR LF. */
 const sizeBytes = 10
 const endBytes = 2
+const nothing = Buffer.alloc(0)
 const cr = 0x0d
 const lf = 0x0a
 
@@ -56,6 +57,15 @@ export class BodyWriter {
     const waitMs = this.coalesceMs === 0 ? 0 : this.wroteAt + this.coalesceMs - performance.now()
     if (waitMs > 0) this.timer = setTimeout(this.flush, waitMs)
     else this.flush()
+  }
+
+  /** Calls back when the client's socket has taken all that was written so far; never when it has gone. */
+  whenSent(done: () => void): void {
+    this.flush()
+    if (this.over) return
+    ;(this.socket ?? this.response).write(nothing, (error) => {
+      if (!error) done()
+    })
   }
 
   finish(): void {

@@ -4,7 +4,9 @@ import { formatOffset, origin } from '../core/run/offset.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { RunReader, RunSink, StartRun } from '../gateway/run-types.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { Limits } from '../protocol/limits.ts'
 import { encodeComment } from '../protocol/sse.ts'
+import { BodyWriter } from './body-writer.ts'
 import { beginEventStream } from './event-stream.ts'
 import { readBody } from './request-body.ts'
 import { type AllowedOrigins, checkOrigin, splitTarget } from './request-meta.ts'
@@ -84,7 +86,7 @@ export class RunsEdge {
   ): Promise<void> {
     if (response.destroyed) return
     const { runs, limits } = this.options.gateway
-    const stream = new RunResponse(request, response, run, limits.runReaderBytes)
+    const stream = new RunResponse(request, response, run, limits)
     const opened = await runs.openReader(run, after, stream)
     if (opened.verdict === 'over') RunResponse.nothing(request, response, run)
     else if (opened.verdict === 'gap') throw new RunGap(opened.oldest)
@@ -107,10 +109,16 @@ export class RunGap extends EvenkeelError {
   }
 }
 
+/** What a reader may have unsent and be given more: with another entry it has no more than it may have. */
+export function roomBytes({ runReaderBytes, runEntryBytes }: Readonly<Limits>): number {
+  return Math.max(0, runReaderBytes - runEntryBytes)
+}
+
 /** A response that carries a run's events. */
 export class RunResponse implements RunSink {
   private readonly response: ServerResponse
-  private readonly maxBytes: number
+  private readonly writer: BodyWriter
+  private readonly roomBytes: number
   private readonly ids: boolean
   private readonly head: () => void
   private reader: RunReader | null = null
@@ -125,20 +133,21 @@ export class RunResponse implements RunSink {
     request: IncomingMessage,
     response: ServerResponse,
     run: string,
-    maxBytes: number,
+    limits: Readonly<Limits>,
     { ids = true }: { ids?: boolean } = {},
   ) {
     this.response = response
     this.ids = ids
-    this.maxBytes = maxBytes
+    this.writer = new BodyWriter(response, 0)
+    this.roomBytes = roomBytes(limits)
     this.head = () =>
       beginEventStream(response, {
         ...runHeaders(request, run),
         ...(this.dialect === 'ai-sdk' ? { 'x-vercel-ai-ui-message-stream': 'v1' } : {}),
       })
-    response.on('drain', () => this.reader?.drained())
     response.on('close', () => {
       this.gone = true
+      this.writer.discard()
       this.reader?.close()
     })
   }
@@ -160,20 +169,25 @@ export class RunResponse implements RunSink {
     if (this.refused) return true
     if (!this.response.headersSent) this.head()
     const bytes = this.dialect === null ? encodeRunSse(batch) : encodeRaw(batch, this.dialect, this.ids)
-    if (bytes.length > 0) this.response.write(bytes)
-    return !this.response.writableNeedDrain || this.response.writableLength <= this.maxBytes
+    const { writer } = this
+    writer.write(bytes)
+    writer.flush()
+    if (writer.unsent <= this.roomBytes) return true
+    writer.whenSent(() => this.reader?.drained())
+    return false
   }
 
   heartbeat(): void {
-    this.response.write(encodeComment('hb'))
+    this.writer.write(Buffer.from(encodeComment('hb')))
+    this.writer.flush()
   }
 
   close(reason: 'ended' | 'away'): void {
     if (this.refused) return
     if (!this.response.headersSent) this.head()
-    this.response.end(
-      reason === 'away' ? `retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n` : undefined,
-    )
+    if (reason === 'away')
+      this.writer.write(Buffer.from(`retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n`))
+    this.writer.finish()
   }
 }
 

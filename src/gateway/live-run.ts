@@ -40,10 +40,15 @@ export class LiveRun {
     this.aliveUntil = host.now() + host.limits.runLeaseMs
   }
 
-  /** Resolves when what is appended from now on comes here. */
+  /** Resolves when what is appended from now on comes here. What was appended before is in the log, for the caller to read. */
   async ready(): Promise<void> {
     const { expected } = this.host
     if (this.heldHere === undefined && !expected.has(this.run)) await this.follow()
+  }
+
+  /** Whether or not it was held here, it is not now. */
+  settle(): void {
+    if (this.heldHere === undefined && this.following === null) this.disowned()
   }
 
   /** The run is this gateway's now: its entries need not come over Redis. */
@@ -55,7 +60,8 @@ export class LiveRun {
 
   /** The run is another gateway's now. */
   disowned(): void {
-    void this.follow()
+    // What was appended while nobody listened here is in the log.
+    void this.follow().then(() => this.look())
   }
 
   /** An entry was appended. */
@@ -133,9 +139,12 @@ export class LiveRun {
     if (page.status === 'ended') this.aliveUntil = now
   }
 
-  /** The log goes up to there, as its first reader has seen: only what comes behind it is waited for. */
+  /** The log goes up to there, as one of the readers has seen. All of them read it up to there, and only what is behind it is waited for. */
   reached(head: Offset): void {
-    if (this.tail.length === 0 && compareOffsets(head, this.known) > 0) this.known = head
+    if (compareOffsets(head, this.known) <= 0) return
+    this.known = head
+    this.clearTail()
+    this.schedule()
   }
 
   /** The gateway learns here first what happens in the run. */
@@ -153,7 +162,7 @@ export class LiveRun {
   tick(now: number): void {
     for (const reader of this.readers) reader.tick(now, this.alive)
     if (this.heldHere !== undefined) return
-    void this.ready()
+    if (!this.host.expected.has(this.run)) this.settle()
     if (now - this.heardAt >= this.host.limits.runSilenceMs) this.look()
   }
 
@@ -205,12 +214,7 @@ export class LiveRun {
 
   private async follow(): Promise<void> {
     if (this.closed) return
-    if (this.following !== null) {
-      await this.following
-      return
-    }
-    // What was appended while nobody listened here is in the log.
-    this.following = this.host.logs.follow(this.run, (raw) => this.heard(raw)).then(() => this.look())
+    this.following ??= this.host.logs.follow(this.run, (raw) => this.heard(raw))
     await this.following
   }
 

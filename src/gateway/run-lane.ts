@@ -94,7 +94,7 @@ export class RunLane {
       await this.claim(job, run, isOverdue)
     } finally {
       host.expected.delete(run)
-      void host.live.get(run)?.ready()
+      host.live.get(run)?.settle()
     }
   }
 

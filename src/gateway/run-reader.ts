@@ -12,8 +12,9 @@ import type { ReaderOptions, RunBatch, RunReader, RunSink } from './run-types.ts
 type Next = 'more' | 'done' | 'later'
 
 const laterMs = 50
-/** Most of what a reader that is behind waits for is the way to Redis and back. */
-const pageEntries = 5
+/** Most of what a reader that is behind waits for is the way to Redis and back: the pages of one that keeps up grow so, up to so many entries. */
+const pageGrowth = 4
+const pageEntriesMost = 12
 
 /** One reader of a run: a place in it and a sink. While the sink takes nothing, the place is all that is kept. */
 export class Reader implements RunReader {
@@ -24,6 +25,8 @@ export class Reader implements RunReader {
   private readonly snapshot: boolean
   private readonly onEnd: (left: boolean) => void
   private blocked = false
+  /** Entries of the next page, if they are as large as they may be. */
+  private pageEntries = pageGrowth
   /** The log has more than was read, whether anybody has said so or not. */
   private unread = false
   /** The first page is read by who opens the reader. */
@@ -137,7 +140,7 @@ export class Reader implements RunReader {
     const { host, run } = this.live
     const { runEntryBytes } = host.limits
     const page = await host.pace.reads(() =>
-      host.logs.read(run, this.cursor.place, pageEntries * runEntryBytes),
+      host.logs.read(run, this.cursor.place, this.pageEntries * runEntryBytes),
     )
     if (this.closed) return 'done'
     if (page === null) {
@@ -145,6 +148,7 @@ export class Reader implements RunReader {
       return 'later'
     }
     this.live.saw(page)
+    this.pageEntries = Math.min(this.pageEntries * pageGrowth, pageEntriesMost)
     let events: PlacedEvent[] = []
     let bytes = 0
     for (const raw of page.entries) {
@@ -196,7 +200,10 @@ export class Reader implements RunReader {
     if (this.cursor.done) {
       this.end()
       this.sink.close('ended')
-    } else if (!goesOn) this.blocked = true
+    } else if (!goesOn) {
+      this.blocked = true
+      this.pageEntries = 1
+    }
   }
 
   private writeLast(event: RunEvent): void {

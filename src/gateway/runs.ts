@@ -336,7 +336,7 @@ export class Runs implements RunService, RunHost {
 
   private unexpected(run: string): void {
     this.expected.delete(run)
-    void this.live.get(run)?.ready()
+    this.live.get(run)?.settle()
   }
 
   private liveRun(run: string): LiveRun {

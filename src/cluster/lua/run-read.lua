@@ -5,7 +5,7 @@
 -- ARGV[3] bytes of events after which no more entries are added
 -- Returns {} without a run, else {status, outcome, lane, epoch, seq, start, milliseconds left of the lease, milliseconds since it was
 -- queued, 1 when there is more, then for each entry: id, number of its first event, events}.
-local run = redis.call('HMGET', KEYS[1], 'status', 'outcome', 'lane', 'epoch', 'seq', 'start', 'lease', 'queued')
+local run = redis.call('HMGET', KEYS[1], 'status', 'outcome', 'lane', 'epoch', 'seq', 'start', 'lease', 'queued', 'bytes')
 if not run[1] then
   return {}
 end
@@ -24,8 +24,8 @@ if from == '(0-0' or from == '0-0' then
 end
 local most = tonumber(ARGV[3])
 local bytes, found = 0, 0
--- A few at first, since any of them may be large.
-local count = 4
+-- As many as there should be room for: what is read beyond that is copied in vain.
+local count = math.max(1, math.min(1000, math.ceil(most * redis.call('XLEN', KEYS[2]) / math.max(tonumber(run[9]), 1))))
 repeat
   local entries = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', count)
   for _, entry in ipairs(entries) do
@@ -42,6 +42,6 @@ repeat
     from = '(' .. entry[1]
   end
   local isLast = #entries < count
-  count = math.max(4, math.min(1000, math.ceil((most - bytes) * found / math.max(bytes, 1))))
+  count = math.max(1, math.min(1000, math.ceil((most - bytes) * found / math.max(bytes, 1))))
 until isLast
 return answer

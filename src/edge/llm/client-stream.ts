@@ -6,6 +6,7 @@ import { EvenkeelError } from '../../protocol/errors.ts'
 import { encodeComment } from '../../protocol/sse.ts'
 import { BodyWriter } from '../body-writer.ts'
 import { encodeRaw } from '../run-encoding.ts'
+import { roomBytes } from '../runs.ts'
 
 /** Where in the log a client goes on. */
 export interface Place {
@@ -82,7 +83,6 @@ export class ClientStream implements RunSink {
     socket?.setNoDelay(true)
     response.flushHeaders()
     this.writer = new BodyWriter(response, this.gateway.limits.runCoalesceMs)
-    socket?.on('drain', this.drained)
     this.backlog = []
     if (isEarly) this.writer.write(heartbeat)
     for (const piece of backlog) this.writer.write(piece)
@@ -104,7 +104,7 @@ export class ClientStream implements RunSink {
     if (writer === null || this.behind !== null) return
     writer.turned()
     if (writer.unsent <= this.gateway.limits.runReaderBytes || this.held) return
-    writer.flush()
+    writer.whenSent(this.drained)
     this.behind = this.owner.place()
     this.skip = this.behind?.skip ?? 0
     if (this.behind !== null) return
@@ -122,7 +122,6 @@ export class ClientStream implements RunSink {
     }
     if (said !== null) this.writer.write(Buffer.from(encodeStreamFailure(this.dialect, said)))
     this.done = true
-    this.response.socket?.off('drain', this.drained)
     this.writer.finish()
     this.owner.clientDone()
   }
@@ -164,8 +163,10 @@ export class ClientStream implements RunSink {
     const skip = Math.min(this.skip, bytes.length)
     this.skip -= skip
     writer.write(bytes, skip)
-    writer.turned()
-    return writer.unsent <= this.gateway.limits.runReaderBytes
+    writer.flush()
+    if (writer.unsent <= roomBytes(this.gateway.limits)) return true
+    writer.whenSent(this.drained)
+    return false
   }
 
   heartbeat(): void {

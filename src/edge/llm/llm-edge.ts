@@ -128,8 +128,7 @@ export class LlmEdge implements ExchangeHost {
     checkOrigin(request, this.options.allowedOrigins)
     const { runs, limits } = this.gateway
     const run = await runs.labelled(labelOf(route.pool, request.headers.authorization ?? '', chat))
-    const stream =
-      run === null ? null : new RunResponse(request, response, run, limits.runReaderBytes, { ids: false })
+    const stream = run === null ? null : new RunResponse(request, response, run, limits, { ids: false })
     const isOver = run === null || (await hasEnded(this.gateway, run))
     if (isOver || stream === null) {
       RunResponse.nothing(request, response, run)
