@@ -10,8 +10,6 @@ import { createMetrics } from '../admin/metrics.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
-import type { Route } from '../core/route/match.ts'
-import { Persistence } from '../edge/persistence.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
 import { Directory } from '../gateway/directory.ts'
@@ -26,6 +24,7 @@ import { enginePath } from '../protocol/engine-paths.ts'
 import { type EvenkeelError, statusOf } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
+import { edgeSettings } from './edge-settings.ts'
 import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
 import { commonRules, rulesByPool } from './pool-rules.ts'
@@ -97,11 +96,7 @@ export async function startGateway(
   })
   const clients = createPublicListener({
     gateway,
-    pool: config.pool,
-    allowedOrigins: config.allowedOrigins,
-    persistence: createPersistence(config, tokens, logger),
-    routes: routesOf(config),
-    upstreamPersistence: upstreamPersistence(config, tokens),
+    settings: { current: edgeSettings(config, tokens, logger) },
     peerToken: tokens.adminToken,
     extra,
     readiness: () => operator.readiness(),
@@ -190,43 +185,6 @@ export async function startGateway(
 
 export function newGatewayId(): string {
   return `${hostname()}-${randomBytes(4).toString('hex')}`
-}
-
-/** A pool that is called so needs no routes. */
-function routesOf({ routes, pools }: GatewayConfig): Route[] {
-  if (pools.llm === undefined) return [...routes]
-  const paths = ['/v1/chat/completions', '/v1/responses', '/v1/messages']
-  return [...routes, ...paths.map((path) => ({ path, pool: 'llm', protocol: 'llm' as const }))]
-}
-
-/** One client may be at nodes and at several pools of upstreams: each has a name of its own. */
-function upstreamPersistence(
-  { persistence: { by, name, ttlMs }, pool: served, pools }: GatewayConfig,
-  { persistenceSecret, nodeToken }: GatewayTokens,
-): ReadonlyMap<string, Persistence> {
-  if (by === 'none') return new Map()
-  const secret = persistenceSecret ?? nodeToken ?? randomBytes(32)
-  return new Map(
-    Object.keys(onlyUpstreams({ pool: served, pools })).map((pool) => [
-      pool,
-      new Persistence({ by, name: `${name}-${pool}`, ttlMs, pool, secret }),
-    ]),
-  )
-}
-
-function createPersistence(
-  { persistence: { by, name, ttlMs }, pool, redis }: GatewayConfig,
-  { persistenceSecret, nodeToken }: GatewayTokens,
-  logger: Logger,
-): Persistence | null {
-  if (by === 'none') return null
-  const secret = persistenceSecret ?? nodeToken
-  if (secret === null && by !== 'ip' && redis !== undefined) {
-    logger.warn(
-      'clients that return to another gateway are as new ones: set persistence.secretFile, or a node token, at all gateways',
-    )
-  }
-  return new Persistence({ by, name, ttlMs, pool, secret: secret ?? randomBytes(32) })
 }
 
 async function joinCluster({ redis, limits }: GatewayConfig, logger: Logger): Promise<ClusterMember> {

@@ -9,14 +9,13 @@ import {
   PlainEngineConnection,
 } from './engine-io-connection.ts'
 import { EngineIoForwarder, ownerTag, restoreForwarded } from './engine-io-forward.ts'
-import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
+import { checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
 import { SocketIoConnection } from './socket-io-connection.ts'
+import type { Target } from './target.ts'
 import { TurnWriter } from './turn-writer.ts'
 
 export interface EngineIoEdgeOptions {
   gateway: Gateway
-  pool: string
-  allowedOrigins: AllowedOrigins
   /** What the gateways of the cluster know each other by; null: they are on one machine. */
   peerToken: string | null
 }
@@ -32,6 +31,8 @@ export class EngineIoEdge {
   private readonly forwarder: EngineIoForwarder
   private readonly host: EngineConnectionHost
   private readonly connections = new Set<EngineConnection>()
+  /** Pools of those who are about to connect. */
+  private readonly pools = new WeakMap<object, string>()
 
   constructor(dialect: EngineDialect, options: EngineIoEdgeOptions) {
     this.dialect = dialect
@@ -56,29 +57,29 @@ export class EngineIoEdge {
   }
 
   /** A request to `/socket.io/` or `/engine.io/`. Throws what the client is to be answered. */
-  async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    checkOrigin(request, this.options.allowedOrigins)
+  async request(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+    checkOrigin(request, target.settings.allowedOrigins)
     const owner = await this.ownerOf(request)
     if (response.destroyed) return
     if (owner !== null) {
       this.forwarder.request(owner, request, response)
       return
     }
-    await this.admit(request)
+    await this.admit(request, target)
     if (!response.destroyed) this.engine.handleRequest(request as never, response)
   }
 
   /** Throws what the client is to be answered. */
-  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer, target: Target): Promise<void> {
     checkNoBody(request)
-    checkOrigin(request, this.options.allowedOrigins)
+    checkOrigin(request, target.settings.allowedOrigins)
     const owner = await this.ownerOf(request)
     if (socket.destroyed) return
     if (owner !== null) {
       this.forwarder.upgrade(owner, request, socket, head)
       return
     }
-    await this.admit(request)
+    await this.admit(request, target)
     if (!socket.destroyed) this.engine.handleUpgrade(request as never, socket, head)
   }
 
@@ -105,20 +106,24 @@ export class EngineIoEdge {
   }
 
   /** Who is new needs a node. Throws NO_NODE, DRAINING. */
-  private async admit({ method, url = '' }: IncomingMessage): Promise<void> {
-    const { gateway, pool } = this.options
+  private async admit(request: IncomingMessage, { pool }: Target): Promise<void> {
+    const { gateway } = this.options
+    const { method, url = '' } = request
     const isNew = method === 'GET' && !new URLSearchParams(splitTarget(url)[1]).has('sid')
-    if (isNew && !gateway.canAssign(pool)) await gateway.waitForNode(pool)
+    if (!isNew) return
+    this.pools.set(request, pool)
+    if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
   }
 
   private connected(socket: EngineSocket): void {
-    const { gateway, pool } = this.options
+    const { gateway } = this.options
     const Connection = this.dialect === 'socket.io' ? SocketIoConnection : PlainEngineConnection
     const connection = new Connection(socket, this.host)
     this.connections.add(connection)
     socket.on('close', () => this.connections.delete(connection))
-    const meta = requestMeta(socket.request as unknown as IncomingMessage, this.dialect, '')
-    connection.session = gateway.openSession(pool, meta, connection)
+    const request = socket.request as unknown as IncomingMessage
+    const meta = requestMeta(request, this.dialect, '')
+    connection.session = gateway.openSession(this.pools.get(request)!, meta, connection)
     connection.begin()
   }
 }

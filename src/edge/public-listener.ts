@@ -1,32 +1,23 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { isAmbiguousPath, type Route } from '../core/route/match.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
-import type { Persistence } from './persistence.ts'
-import { type AllowedOrigins, checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
+import { checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
+import { type LiveSettings, type Target, targetOf } from './target.ts'
 import { isTunnel, TunnelEdge } from './tunnel.ts'
 import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
 
 export interface PublicListenerOptions {
   gateway: Gateway
-  /** The pool that serves clients. */
-  pool: string
-  allowedOrigins: AllowedOrigins
-  /** null: clients that return are as new ones. */
-  persistence: Persistence | null
-  /** Paths that are served by upstreams, before all others. */
-  routes: readonly Route[]
-  /** As `persistence`, for each pool of upstreams. */
-  upstreamPersistence: ReadonlyMap<string, Persistence>
+  settings: LiveSettings
   /** See `EngineIoEdge`. */
   peerToken: string | null
   /** Asked for what is none of the paths here; false: it has not answered. */
@@ -59,7 +50,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     '/socket.io/': new EngineIoEdge('socket.io', options),
     '/engine.io/': new EngineIoEdge('engine.io', options),
   }
-  const upstreams = new UpstreamEdge({ ...options, persistence: options.upstreamPersistence, websocket })
+  const upstreams = new UpstreamEdge({ gateway, websocket })
   const tunnel = new TunnelEdge(options)
   const runs = new RunsEdge(options)
   const llm = new LlmEdge(options)
@@ -102,64 +93,52 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
-    const [path] = splitTarget(request.url!)
-    const pool = poolOf(path)
-    if (pool !== null) {
-      await upstreams.upgrade(request, socket, head, pool)
+    const target = targetOf(request, options.settings.current)
+    const { path, route } = target
+    if (route !== null) {
+      await upstreams.upgrade(request, socket, head, target)
       return
     }
     const engine = enginePath(path)
     if (engine !== null) {
-      await engines[engine].upgrade(request, socket, head)
+      await engines[engine].upgrade(request, socket, head, target)
       return
     }
     if (path !== '/ws') throw new EvenkeelError('NOT_FOUND', `no WebSocket at ${path.slice(0, 64)}; try /ws`)
-    await websocket.upgrade(request, socket, head)
-  }
-
-  /** Whether the gateway lives is asked of the gateway. Throws BAD_REQUEST. */
-  function poolOf(path: string): string | null {
-    if (path === '/healthz' || path === '/readyz') return null
-    const pool = upstreams.poolOf(path)
-    if (pool !== null && isAmbiguousPath(path))
-      throw new EvenkeelError(
-        'BAD_REQUEST',
-        'a path that has . or .. among its segments may mean another one',
-      )
-    return pool
+    await websocket.upgrade(request, socket, head, target)
   }
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
-    const [path] = splitTarget(request.url!)
-    const task = llm.taskOf(request, path)
-    if (task !== null && !isAmbiguousPath(path)) {
+    const target = targetOf(request, options.settings.current)
+    const { path, route } = target
+    const task = llm.taskOf(request, target)
+    if (task !== null) {
       limitBody(request, limits.upstreamReadMs)
-      await llm.request(request, response, task)
+      await llm.request(request, response, task, target)
       return
     }
-    const pool = poolOf(path)
-    if (pool !== null) {
-      await upstreams.request(request, response, pool)
+    if (route !== null) {
+      await upstreams.request(request, response, target)
       return
     }
     limitBody(request, limits.handshakeMs)
     const engine = enginePath(path)
     if (engine !== null) {
-      await engines[engine].request(request, response)
+      await engines[engine].request(request, response, target)
     } else if (path === '/runs' || path.startsWith('/runs/')) {
-      await runs.request(request, response)
+      await runs.request(request, response, target)
     } else if (isTunnel(path)) {
-      await tunnel.request(request, response)
+      await tunnel.request(request, response, target)
     } else if (path === '/sse') {
-      if (isPreflight(request, response, 'GET', 'last-event-id')) return
+      if (isPreflight(request, response, target, 'GET', 'last-event-id')) return
       allow(request, 'GET')
-      await sse.open(request, response)
+      await sse.open(request, response, target)
     } else if (isSseSession(path)) {
       const headers = 'authorization, content-type, idempotency-key'
-      if (isPreflight(request, response, 'POST, DELETE', headers)) return
+      if (isPreflight(request, response, target, 'POST, DELETE', headers)) return
       allow(request, 'POST', 'DELETE')
-      await sse.command(request, response, path.slice(ssePrefix.length))
+      await sse.command(request, response, path.slice(ssePrefix.length), target)
     } else if (path === '/healthz') {
       allow(request, 'GET')
       json(response, 200, { status: 'ok' })
@@ -181,11 +160,12 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   function isPreflight(
     request: IncomingMessage,
     response: ServerResponse,
+    { settings }: Target,
     methods: string,
     headers: string,
   ): boolean {
     if (request.method !== 'OPTIONS') return false
-    checkOrigin(request, options.allowedOrigins)
+    checkOrigin(request, settings.allowedOrigins)
     response.writeHead(204, {
       ...corsHeaders(request),
       'access-control-allow-methods': methods,

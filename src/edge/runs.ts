@@ -9,15 +9,13 @@ import { encodeComment } from '../protocol/sse.ts'
 import { BodyWriter } from './body-writer.ts'
 import { beginEventStream } from './event-stream.ts'
 import { readBody } from './request-body.ts'
-import { type AllowedOrigins, checkOrigin, splitTarget } from './request-meta.ts'
+import { checkOrigin, splitTarget } from './request-meta.ts'
 import { encodeRaw, encodeRunSse, formatOf } from './run-encoding.ts'
 import { corsHeaders } from './sse.ts'
+import type { Target } from './target.ts'
 
 export interface RunsEdgeOptions {
   gateway: Pick<Gateway, 'runs' | 'limits'>
-  /** For requests that name none. */
-  pool: string
-  allowedOrigins: AllowedOrigins
 }
 
 /** Readers that are sent away come back spread over this time. */
@@ -34,23 +32,27 @@ export class RunsEdge {
   }
 
   /** Throws what the client is to be answered. */
-  async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    checkOrigin(request, this.options.allowedOrigins)
+  async request(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { pool, settings }: Target,
+  ): Promise<void> {
+    checkOrigin(request, settings.allowedOrigins)
     const [path, query] = splitTarget(request.url!)
     const [, , run, what, ...rest] = path.split('/')
     const known = run === undefined || (rest.length === 0 && (what === 'events' || what === 'cancel'))
     if (!known)
       throw new EvenkeelError('NOT_FOUND', 'nothing here; try /runs/{id}/events or /runs/{id}/cancel')
     if (request.method === 'OPTIONS') preflight(request, response)
-    else if (run === undefined) await this.start(request, response)
+    else if (run === undefined) await this.start(request, response, pool)
     else if (what === 'events') await this.events(request, response, run, query)
     else await this.cancel(request, response, run)
   }
 
-  private async start(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** `pool`: for requests that name none. */
+  private async start(request: IncomingMessage, response: ServerResponse, pool: string): Promise<void> {
     allow(request, 'POST')
-    const { gateway, pool } = this.options
-    const { runs, limits } = gateway
+    const { runs, limits } = this.options.gateway
     const key = request.headers['idempotency-key']
     if (Array.isArray(key)) throw new EvenkeelError('BAD_REQUEST', 'one Idempotency-Key at most')
     const text = (await readBody(request, limits.runRequestBytes + envelopeBytes)).toString()

@@ -8,18 +8,14 @@ import { EvenkeelError } from '../protocol/errors.ts'
 import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { beginEventStream } from './event-stream.ts'
-import type { Persistence } from './persistence.ts'
-import { type AllowedOrigins, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
+import { checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { channelKey, SseConnection } from './sse-connection.ts'
 import { SseForwarder, sessionTokenHeader } from './sse-forward.ts'
 import { elsewhere, SsePosts } from './sse-posts.ts'
+import type { Target } from './target.ts'
 
 export interface SseEdgeOptions {
   gateway: Gateway
-  pool: string
-  allowedOrigins: AllowedOrigins
-  /** null: clients that return are as new ones. */
-  persistence: Persistence | null
   /** What the gateways of the cluster know each other by; null: they are on one machine. */
   peerToken: string | null
 }
@@ -46,9 +42,13 @@ export class SseEdge {
   }
 
   /** `GET /sse`. Throws what the client is to be answered. */
-  async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { gateway, pool, allowedOrigins, persistence } = this.options
-    checkOrigin(request, allowedOrigins)
+  async open(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { pool, persistence, settings }: Target,
+  ): Promise<void> {
+    const { gateway } = this.options
+    checkOrigin(request, settings.allowedOrigins)
     const lastId = request.headers['last-event-id'] ?? ''
     if (lastId === endedEventId) {
       response.writeHead(204, corsHeaders(request)).end()
@@ -76,8 +76,13 @@ export class SseEdge {
   }
 
   /** `POST` and `DELETE /sse/{session}`. Answers; throws what the client is to be answered else. */
-  async command(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
-    checkOrigin(request, this.options.allowedOrigins)
+  async command(
+    request: IncomingMessage,
+    response: ServerResponse,
+    id: string,
+    { settings }: Target,
+  ): Promise<void> {
+    checkOrigin(request, settings.allowedOrigins)
     const token = bearerToken(request.headers.authorization)
     if (token === '')
       throw new EvenkeelError('UNAUTHORIZED', 'Authorization: Bearer <token of the session event> is missing')

@@ -8,19 +8,16 @@ import { encodeComment } from '../protocol/sse.ts'
 import { decodeTunnelFrames } from '../protocol/tunnel-frames.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { beginEventStream } from './event-stream.ts'
-import type { Persistence } from './persistence.ts'
 import { readBody } from './request-body.ts'
-import { type AllowedOrigins, checkOrigin, requestMeta, shownBy, splitTarget } from './request-meta.ts'
+import { checkOrigin, requestMeta, shownBy, splitTarget } from './request-meta.ts'
 import { corsHeaders } from './sse.ts'
 import { SseForwarder } from './sse-forward.ts'
+import type { Target } from './target.ts'
 import { TunnelConnection } from './tunnel-connection.ts'
 import { requestOf, v1Options } from './v1-conversation.ts'
 
 export interface TunnelEdgeOptions {
   gateway: Gateway
-  pool: string
-  allowedOrigins: AllowedOrigins
-  persistence: Persistence | null
   /** See `EngineIoEdge`. */
   peerToken: string | null
   onError(error: unknown): void
@@ -51,14 +48,14 @@ export class TunnelEdge {
   }
 
   /** A request to `/sse/v1` or below. Throws what the client is to be answered. */
-  async request(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    checkOrigin(request, this.options.allowedOrigins)
+  async request(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+    checkOrigin(request, target.settings.allowedOrigins)
     if (request.method !== 'POST') throw new EvenkeelError('METHOD_NOT_ALLOWED', 'use POST')
     const id = idOf(request)
     const owner = id === '' ? null : await otherGateway(this.options.gateway, id.split('.', 1)[0]!)
     // The id is all that such a client has to show.
     if (owner !== null) await this.forwarder.forward(owner, request, response, '', corsHeaders(request))
-    else if (id === '') await this.open(request, response)
+    else if (id === '') await this.open(request, response, target)
     else await this.frames(request, response, id)
   }
 
@@ -74,8 +71,12 @@ export class TunnelEdge {
   }
 
   /** The body is the hello, the answer the stream. */
-  private async open(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { gateway, pool, persistence } = this.options
+  private async open(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { pool, persistence }: Target,
+  ): Promise<void> {
+    const { gateway } = this.options
     const hello = await readBody(request, helloBytes)
     if (gateway.stopping) await gateway.waitForNode(pool)
     if (response.destroyed) return
@@ -87,7 +88,7 @@ export class TunnelEdge {
     // It counts as a WebSocket: a session may go from one to the other.
     const meta = requestMeta(request, 'websocket', 'evenkeel.v1')
     const connection = new TunnelConnection(response, {
-      ...v1Options(this.options),
+      ...v1Options(this.options, pool),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen }, requestOf(resume)),
     })
     this.connections.set(id, connection)

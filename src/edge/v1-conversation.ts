@@ -41,15 +41,10 @@ export interface V1Options {
 }
 
 /** What all conversations of a gateway have in common. */
-export function v1Options({
-  gateway: { turn, limits, runs },
-  pool,
-  onError,
-}: {
-  gateway: Gateway
-  pool: string
-  onError(error: unknown): void
-}): Omit<V1Options, 'onHello'> {
+export function v1Options(
+  { gateway: { turn, limits, runs }, onError }: { gateway: Gateway; onError(error: unknown): void },
+  pool: string,
+): Omit<V1Options, 'onHello'> {
   const { runReaderBytes, runStreams: streams } = limits
   return { turn, runReaderBytes, runs: { runs, pool, streams, onError } }
 }

@@ -6,9 +6,9 @@ import type { NodeEntry } from '../gateway/node-entry.ts'
 import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import type { Persistence } from './persistence.ts'
-import { type AllowedOrigins, checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
+import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
+import type { Target } from './target.ts'
 import { TurnWriter } from './turn-writer.ts'
 import { requestOf, v1Options } from './v1-conversation.ts'
 import { ClientSocket, PlainConnection, type WebSocketConnection } from './websocket-connection.ts'
@@ -22,10 +22,6 @@ export interface Answer {
 
 export interface WebSocketEdgeOptions {
   gateway: Gateway
-  pool: string
-  allowedOrigins: AllowedOrigins
-  /** null: clients that return are as new ones. */
-  persistence: Persistence | null
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
@@ -68,32 +64,32 @@ export class WebSocketEdge {
   }
 
   /** Throws what the client is to be answered. */
-  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
-    const { gateway, pool, allowedOrigins } = this.options
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer, target: Target): Promise<void> {
+    const { gateway } = this.options
+    const { pool, settings } = target
     checkNoBody(request)
-    checkOrigin(request, allowedOrigins)
+    checkOrigin(request, settings.allowedOrigins)
     checkVersion(request)
     if (speaksOurs(request)) {
       if (gateway.stopping) await gateway.waitForNode(pool)
-      const chosen = this.choose(request)
+      const chosen = this.choose(request, target)
       this.resumableServer.handleUpgrade(request, socket, head, (ws) =>
-        this.resumable(ws as ClientSocket, socket, request, chosen),
+        this.resumable(ws as ClientSocket, socket, request, pool, chosen),
       )
       return
     }
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (socket.destroyed) return
-    const chosen = this.choose(request)
+    const chosen = this.choose(request, target)
     this.plainServer.handleUpgrade(request, socket, head, (ws) =>
-      this.plain(ws as ClientSocket, socket, request, chosen),
+      this.plain(ws as ClientSocket, socket, request, pool, chosen),
     )
   }
 
   /** The answer tells the client its node, so that has to be known before. */
-  private choose(request: IncomingMessage): NodeEntry | null {
-    const { gateway, pool, persistence } = this.options
+  private choose(request: IncomingMessage, { pool, persistence }: Target): NodeEntry | null {
     if (persistence === null) return null
-    const node = gateway.choose(pool, persistence.wish(request), shownBy(request))
+    const node = this.options.gateway.choose(pool, persistence.wish(request), shownBy(request))
     if (node !== null) this.answers.set(request, { headers: persistence.headers(request, node.id) })
     return node
   }
@@ -128,8 +124,14 @@ export class WebSocketEdge {
     for (const { ws } of this.connections) ws.terminate()
   }
 
-  private plain(ws: ClientSocket, socket: Socket, request: IncomingMessage, chosen: NodeEntry | null): void {
-    const { gateway, pool } = this.options
+  private plain(
+    ws: ClientSocket,
+    socket: Socket,
+    request: IncomingMessage,
+    pool: string,
+    chosen: NodeEntry | null,
+  ): void {
+    const { gateway } = this.options
     const connection = new PlainConnection(ws, socket, this.writer, this.tick)
     this.connected(connection)
     const meta = requestMeta(request, 'websocket', ws.protocol)
@@ -140,12 +142,13 @@ export class WebSocketEdge {
     ws: ClientSocket,
     socket: Socket,
     request: IncomingMessage,
+    pool: string,
     chosen: NodeEntry | null,
   ): void {
-    const { gateway, pool } = this.options
+    const { gateway } = this.options
     const meta = requestMeta(request, 'websocket', ws.protocol)
     const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, {
-      ...v1Options(this.options),
+      ...v1Options(this.options, pool),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen }, requestOf(resume)),
     })
     this.connected(connection)

@@ -2,20 +2,19 @@ import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Dialect, dialectOf, refusalOf } from '../../core/llm/dialect.ts'
 import { isChatId, parseGeneration } from '../../core/llm/request.ts'
-import { matchRoute, type Route } from '../../core/route/match.ts'
+import type { Route } from '../../core/route/match.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
 import type { RelayedRun } from '../../gateway/relayed-run.ts'
 import { EvenkeelError, statusOf } from '../../protocol/errors.ts'
 import { readBody } from '../request-body.ts'
-import { type AllowedOrigins, checkOrigin } from '../request-meta.ts'
+import { checkOrigin } from '../request-meta.ts'
 import { RunResponse } from '../runs.ts'
+import { splitChatPath, type Target } from '../target.ts'
 import { LlmConnections } from './connections.ts'
 import { Exchange, type ExchangeHost, type Generation } from './exchange.ts'
 
 export interface LlmEdgeOptions {
   readonly gateway: Gateway
-  readonly routes: readonly Route[]
-  readonly allowedOrigins: AllowedOrigins
 }
 
 /** What a request asks of a language model. `resume`: the stream that a chat has now, if there is one. */
@@ -24,18 +23,15 @@ export type LlmTask =
   | { readonly type: 'resume'; readonly route: Route; readonly chat: string }
 
 const tickMs = 1_000
-const chatPath = /^(.+)\/([^/]+)\/stream$/
 
 /** Routes that lead to language models: their streams are runs as well (docs/llm.md). */
 export class LlmEdge implements ExchangeHost {
   readonly gateway: Gateway
   readonly connections = new LlmConnections()
-  private readonly options: LlmEdgeOptions
   private readonly exchanges = new Set<Exchange>()
   private readonly ticker: NodeJS.Timeout
 
   constructor(options: LlmEdgeOptions) {
-    this.options = options
     this.gateway = options.gateway
     this.ticker = setInterval(() => {
       for (const exchange of [...this.exchanges]) exchange.tick()
@@ -43,21 +39,26 @@ export class LlmEdge implements ExchangeHost {
   }
 
   /** null: the request is for an ordinary proxy, or for nobody. */
-  taskOf({ method }: IncomingMessage, path: string): LlmTask | null {
+  taskOf({ method }: IncomingMessage, { path, route }: Target): LlmTask | null {
+    if (route?.protocol !== 'llm') return null
     if (method === 'POST') {
-      const route = this.routeOf(path)
-      const dialect = route === null ? null : dialectAt(route, path)
-      return route === null || dialect === null ? null : { type: 'generate', route, dialect }
+      const dialect = dialectAt(route, path)
+      return dialect === null ? null : { type: 'generate', route, dialect }
     }
-    const [, base, name] = (method === 'GET' && chatPath.exec(path)) || []
-    const route = base === undefined ? null : this.routeOf(base)
+    const [, name] = (method === 'GET' && splitChatPath(path)) || []
     const chat = name === undefined ? null : decoded(name)
-    return route === null || chat === null ? null : { type: 'resume', route, chat }
+    return chat === null ? null : { type: 'resume', route, chat }
   }
 
   /** Throws what the client is to be answered. */
-  async request(request: IncomingMessage, response: ServerResponse, task: LlmTask): Promise<void> {
+  async request(
+    request: IncomingMessage,
+    response: ServerResponse,
+    task: LlmTask,
+    { settings }: Target,
+  ): Promise<void> {
     if (task.type === 'resume') {
+      checkOrigin(request, settings.allowedOrigins)
       await this.resume(request, response, task)
       return
     }
@@ -125,7 +126,6 @@ export class LlmEdge implements ExchangeHost {
     response: ServerResponse,
     { route, chat }: LlmTask & { type: 'resume' },
   ): Promise<void> {
-    checkOrigin(request, this.options.allowedOrigins)
     const { runs, limits } = this.gateway
     const run = await runs.labelled(labelOf(route.pool, request.headers.authorization ?? '', chat))
     const stream = run === null ? null : new RunResponse(request, response, run, limits, { ids: false })
@@ -137,11 +137,6 @@ export class LlmEdge implements ExchangeHost {
     const opened = await runs.openReader(run!, null, stream)
     if ('reader' in opened) stream.opened(opened.reader)
     else RunResponse.nothing(request, response, run)
-  }
-
-  private routeOf(path: string): Route | null {
-    const route = matchRoute(this.options.routes, path)
-    return route?.protocol === 'llm' ? route : null
   }
 }
 

@@ -1,13 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { matchRoute, type Route } from '../../core/route/match.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
 import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { UpstreamLine } from '../../gateway/upstream-line.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import type { Persistence } from '../persistence.ts'
-import { type AllowedOrigins, checkOrigin, requestMeta, shownBy } from '../request-meta.ts'
+import { checkOrigin, requestMeta, shownBy } from '../request-meta.ts'
+import type { Target } from '../target.ts'
 import { checkHandshake, type WebSocketEdge } from '../websocket.ts'
 import { WebSocketDial } from './dial.ts'
 import { failure, HttpProxy, triesMax } from './http-proxy.ts'
@@ -16,10 +16,6 @@ import type { UpstreamWebSocket } from './websocket-upstream.ts'
 
 export interface UpstreamEdgeOptions {
   readonly gateway: Gateway
-  readonly routes: readonly Route[]
-  readonly allowedOrigins: AllowedOrigins
-  /** By pool; none: clients that return are as new ones. */
-  readonly persistence: ReadonlyMap<string, Persistence>
   /** Answers clients of the WebSockets that upstreams have taken. */
   readonly websocket: WebSocketEdge
 }
@@ -44,22 +40,25 @@ export class UpstreamEdge {
     this.sweeper = setInterval(() => this.sweep(), sweepMs)
   }
 
-  /** The pool that serves the path, or null. */
-  poolOf(path: string): string | null {
-    return matchRoute(this.options.routes, path)?.pool ?? null
-  }
-
   /** Throws what the client is to be answered. */
-  async request(request: IncomingMessage, response: ServerResponse, pool: string): Promise<void> {
-    await this.proxy.request(request, response, pool, this.options.persistence.get(pool) ?? null)
+  async request(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { pool, persistence }: Target,
+  ): Promise<void> {
+    await this.proxy.request(request, response, pool, persistence)
   }
 
   /** The upstream is asked first: a client whose upstream refuses is refused itself. Throws what the client is to be answered. */
-  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer, pool: string): Promise<void> {
-    const { gateway, websocket, allowedOrigins } = this.options
-    const persistence = this.options.persistence.get(pool) ?? null
+  async upgrade(
+    request: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    { pool, persistence, settings }: Target,
+  ): Promise<void> {
+    const { gateway, websocket } = this.options
     checkHandshake(request)
-    checkOrigin(request, allowedOrigins)
+    checkOrigin(request, settings.allowedOrigins)
     const dial = new WebSocketDial(request, gateway.limits, (connection) => this.opened(connection))
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     const line = await this.dial(request, pool, persistence, dial)
