@@ -35,7 +35,10 @@ export interface RunningGateway {
   readonly runs: RunService
   readonly publicPort: number
   readonly internalPort: number
-  /** Not ready and without a public listener from now on; clients leave, spread over `limits.gatewayDrainMs`. */
+  /**
+   * Not ready and without a public listener from now on; clients leave, spread over `limits.gatewayDrainMs`, and what upstreams are
+   * answering is waited for, at most `limits.answerDrainMs`.
+   */
   leave(): Promise<void>
   /** Closes what is left at once: clients, links, listeners. */
   close(): Promise<void>
@@ -148,6 +151,11 @@ export async function startGateway(
     )
   }
 
+  async function leave(): Promise<void> {
+    await drain.begin().left
+    await clients.answered(gateway.limits.answerDrainMs)
+  }
+
   async function close(): Promise<void> {
     gateway.stop()
     directory.close()
@@ -176,7 +184,7 @@ export async function startGateway(
     await announce('active')
     await cluster.registry.refresh()
     const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
-    return { operator, runs: gateway.runs, publicPort, internalPort, leave: () => drain.begin().left, close }
+    return { operator, runs: gateway.runs, publicPort, internalPort, leave, close }
   } catch (error) {
     await close()
     throw error

@@ -7,6 +7,7 @@ import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
+import { OpenAnswers } from './open-answers.ts'
 import { checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
@@ -33,6 +34,8 @@ export interface PublicListener {
   readonly forwarded: Pick<EngineIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** Closes the listening socket. Connections go on; requests over those that are kept alive are still answered. */
   stopAccepting(): void
+  /** Resolves when nothing of upstreams is being answered any more, at the latest after this time. */
+  answered(withinMs: number): Promise<void>
   /** Stops timers and closes what is still open. */
   close(): void
 }
@@ -54,6 +57,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   const tunnel = new TunnelEdge(options)
   const runs = new RunsEdge(options)
   const llm = new LlmEdge(options)
+  const answers = new OpenAnswers()
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
@@ -112,6 +116,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     checkRequest(request, limits)
     const target = targetOf(request, options.settings.current)
     const { path, route } = target
+    if (route !== null) answers.add(response)
     const task = llm.taskOf(request, target)
     if (task !== null) {
       limitBody(request, limits.upstreamReadMs)
@@ -213,6 +218,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
       NetServer.prototype.close.call(server)
     },
+    answered: (withinMs) => answers.finished(withinMs),
     close() {
       websocket.close()
       tunnel.close()

@@ -48,6 +48,8 @@ export interface Limits {
   migrationsPerSecond: number
   /** A gateway that leaves closes its clients spread over this time, so that they do not come back as one. */
   gatewayDrainMs: number
+  /** A gateway that stops lets upstreams finish what they answer, token streams included, for this time after its clients have left. */
+  answerDrainMs: number
   /** A drain that is not done by then is forced. */
   drainDeadlineMs: number
   /** A node that is down stays in the operator's list for this long. */
@@ -161,6 +163,7 @@ export const defaultLimits: Readonly<Limits> = {
   migrationWindow: 64,
   migrationsPerSecond: 500,
   gatewayDrainMs: 10 * second,
+  answerDrainMs: 60 * second,
   drainDeadlineMs: 300 * second,
   downNodeMs: 300 * second,
   linkMessageBytes: 8 * MiB,

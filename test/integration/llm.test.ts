@@ -419,3 +419,21 @@ test('a gateway that stops says so in the stream', async () => {
   expect(await text).toMatch(/data: \{"error":\{"message":"the gateway stops.*\}\}\n\n$/)
   await server.until(({ open }) => open === 0)
 })
+
+test('a gateway that leaves lets streams end first, but not for ever', async () => {
+  const server = await startLlmServer()
+  const model = modelOf({ tokens: 60, everyMs: 10 })
+  const whole = await (await ask(server, chat, model)).text()
+  const stop = async (answerDrainMs: number) => {
+    const gateway = await startGatewayChild(
+      llmConfig([server], { limits: { gatewayDrainMs: 1, answerDrainMs } }),
+    )
+    const response = await ask({ httpUrl: `http://127.0.0.1:${gateway.publicPort}` }, chat, model)
+    const text = response.text()
+    gateway.signal('SIGTERM')
+    const { code } = await gateway.exited
+    return { text: await text, code }
+  }
+  expect(await stop(10_000)).toEqual({ text: whole, code: 0 })
+  expect((await stop(1)).text).toMatch(/"the gateway stops.*\n\n$/)
+})
