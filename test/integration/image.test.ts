@@ -19,7 +19,7 @@ test('the image can be built from what is copied into it', async () => {
     files!.split(' '),
   )
   for (const file of copied) {
-    expect(allowed.some((pattern) => path.matchesGlob(file, pattern.slice(1)))).toBe(true)
+    expect(allowed).toContain(`!${file}`)
     await cp(path.join(root, file), path.join(folder, file), { recursive: true })
   }
   await symlink(path.join(root, 'node_modules'), path.join(folder, 'node_modules'))

@@ -12,19 +12,10 @@ import type { StoredUpstreams } from '../../src/cluster/upstreams.ts'
 import { gatewayEntry, joinRedisInTest, recordChanges, recordChannel } from '../support/clusters.ts'
 import { Recorder } from '../support/recorder.ts'
 import { RedisServer } from '../support/redis.ts'
+import { documentedGrants } from '../support/redis-grants.ts'
 
 const password = 'hunter2/@:%'
 const encoded = encodeURIComponent(password)
-
-/** What docs/redis.md tells operators to grant. */
-const grants = [
-  'resetkeys ~evenkeel:* resetchannels &evenkeel:* -@all +hello +auth +ping +client|setname',
-  '+publish +subscribe +unsubscribe +spublish +ssubscribe +sunsubscribe +cluster|slots +eval +evalsha',
-  '+xrange +xlen +xdel +xack +xclaim +xautoclaim +xreadgroup +xgroup|create +xinfo|groups',
-  '+exists +hmget +hincrby',
-  '+time +info +get +set +del +pexpire +hget +hset +hdel +hlen +hkeys +hstrlen +zadd +zscore +zrem +zrange',
-  '+zrangebyscore +xadd +xrevrange',
-].join(' ')
 
 async function startRedis(args: string[] = []): Promise<RedisServer> {
   const server = await RedisServer.start(args)
@@ -34,7 +25,7 @@ async function startRedis(args: string[] = []): Promise<RedisServer> {
 
 async function startRedisWithUser(): Promise<{ server: RedisServer; url: string }> {
   const server = await startRedis()
-  await server.command('ACL', 'SETUSER', 'evenkeel', 'on', `>${password}`, ...grants.split(' '))
+  await server.command('ACL', 'SETUSER', 'evenkeel', 'on', `>${password}`, ...documentedGrants())
   return { server, url: `redis://evenkeel:${encoded}@127.0.0.1:${server.port}` }
 }
 

@@ -3,6 +3,8 @@ import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { environmentVariables } from '../../src/cli/config.ts'
+import { defaultLimits } from '../../src/protocol/limits.ts'
+import { documentedGrants } from '../support/redis-grants.ts'
 
 interface Service {
   image: string
@@ -76,6 +78,14 @@ describe('docker-compose.yml', () => {
     expect(read('.gitignore').split('\n')).toContain('.env')
   })
 
+  test('its Redis grants what docs/redis.md says', () => {
+    const ofClusters = ['+spublish', '+ssubscribe', '+sunsubscribe', '+cluster|slots']
+    const { command = [] } = compose.services.redis!
+    expect(command.slice(command.indexOf('resetkeys'))).toEqual(
+      documentedGrants().filter((grant) => !ofClusters.includes(grant)),
+    )
+  })
+
   test('gateways and nodes get variables that exist', () => {
     const known = [
       ...environmentVariables().map(({ variable }) => variable),
@@ -99,7 +109,7 @@ describe('docker-compose.yml', () => {
 
   test('waits for drains', () => {
     const drainDeadlineSeconds = 300
-    const gatewayDrainSeconds = 10
+    const gatewayDrainSeconds = (defaultLimits.gatewayDrainMs + defaultLimits.answerDrainMs) / 1_000
     for (const [, { stop_grace_period }] of named('node-'))
       expect(seconds(stop_grace_period)).toBeGreaterThan(drainDeadlineSeconds)
     for (const [, { stop_grace_period }] of named('gateway-'))
