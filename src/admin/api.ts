@@ -2,11 +2,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { z } from 'zod'
 import type { Operator, RebalanceResult } from '../gateway/operator.ts'
 import type { NewUpstream } from '../gateway/upstream-directory.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
 import { type ChannelPart, channelEverywhere } from './channel-members.ts'
 import type { EventStreams } from './event-stream.ts'
 import { Peers } from './peers.ts'
 import { createRouter, route } from './router.ts'
 import { sessionsEverywhere } from './session-pages.ts'
+import type { Stats } from './stats.ts'
 
 export const apiPrefix = '/api/v1'
 
@@ -30,24 +32,27 @@ const upstreamBody = z.strictObject({
   weight: z.number().positive().max(1e6).exactOptional(),
   id: idText.exactOptional(),
 })
+const statsQuery = z.strictObject({ since: z.coerce.number().min(0).exactOptional() })
 const migrateBody = z.strictObject({ to: idText })
 const sessionsQuery = z.strictObject({
   node: idText.exactOptional(),
   cursor: z.string().min(1).max(1024).exactOptional(),
   limit: z.int().min(1).max(1000).exactOptional(),
+  slow: z.boolean().exactOptional(),
 })
 
 /** Everything under `/api/v1`. Who may call is decided before. */
 export function createApi(options: {
   operator: Operator
   events: EventStreams
+  stats: Stats
   /** The other gateways of the cluster. */
   peers: Peers
   onError(error: unknown, request: IncomingMessage): void
 }): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
-  const { operator, events, peers, onError } = options
+  const { operator, events, stats, peers, onError } = options
   const routes = [
-    ...gatewayRoutes(operator, peers),
+    ...gatewayRoutes(operator, peers, stats),
     ...nodeRoutes(operator),
     ...upstreamRoutes(operator),
     ...sessionRoutes(operator, peers),
@@ -57,7 +62,7 @@ export function createApi(options: {
   return createRouter({ prefix: apiPrefix, routes, onError })
 }
 
-function gatewayRoutes(operator: Operator, peers: Peers) {
+function gatewayRoutes(operator: Operator, peers: Peers, stats: Stats) {
   return [
     route({ method: 'GET', path: '/gateways', handle: () => ok(operator.gateways()) }),
     route({
@@ -65,6 +70,15 @@ function gatewayRoutes(operator: Operator, peers: Peers) {
       path: '/gateways/:id/drain',
       body: noKeys,
       handle: peers.at(({ params: [id = ''] }) => ({ status: 202, body: operator.drainGateway(id) })),
+    }),
+    route({
+      method: 'GET',
+      path: '/gateways/:id/stats',
+      query: statsQuery,
+      handle: peers.at(({ params: [id = ''], query }) => {
+        if (id !== operator.gatewayId) throw new EvenkeelError('NOT_FOUND', `no gateway ${id}`)
+        return ok(stats.since((query as { since?: number }).since ?? 0))
+      }),
     }),
   ]
 }

@@ -22,7 +22,7 @@ export function sendProblem(
   send(response, problem.status, 'application/problem+json; charset=utf-8', JSON.stringify(problem))
 }
 
-export function send(response: ServerResponse, status: number, type: string, body: string): void {
+export function send(response: ServerResponse, status: number, type: string, body: string | Buffer): void {
   response.writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
   response.end(body)
 }

@@ -10,15 +10,20 @@ import { send, sendJson, sendProblem } from './http.ts'
 import type { AdminLogger } from './logger.ts'
 import type { Metrics } from './metrics.ts'
 import { landingPage } from './page.ts'
+import type { StaticFile } from './pages.ts'
 import { Peers } from './peers.ts'
 import { methodNotAllowed, splitTarget } from './router.ts'
+import type { Stats } from './stats.ts'
 
 export interface InternalListenerOptions {
   operator: Operator
   /** null: no token; then only local callers are served. */
   adminToken: string | null
   metrics: Pick<Metrics, 'contentType' | 'render'>
+  stats: Stats
   logger: AdminLogger
+  /** The built dashboard by path. Without it `/` says what there is. */
+  pages?: ReadonlyMap<string, StaticFile>
   /** Where the caller will listen; without a token it must be a loopback address. */
   listenHost: string
   /** Answers what another gateway forwards to `/socket.io/`, `/engine.io/` or `/sse/…`; it has the admin token. */
@@ -140,10 +145,12 @@ function createHandler(options: InternalListenerOptions): Handler {
   const { operator, metrics, logger, readyz = () => operator.readiness() } = options
   const api = createApi({
     operator,
+    stats: options.stats,
     peers: new Peers(operator, options.adminToken),
     events: createEventStreams(operator, logger, options.events),
     onError: (error, request) => reportUnexpected(logger, error, request),
   })
+  const { pages: files = new Map<string, StaticFile>() } = options
   const pages = new Map<string, (response: ServerResponse) => void | Promise<void>>([
     ['/healthz', (response) => sendJson(response, 200, { status: 'ok', gateway: operator.gatewayId })],
     [
@@ -160,11 +167,17 @@ function createHandler(options: InternalListenerOptions): Handler {
     const { path } = splitTarget(request.url ?? '/')
     if (isApi(path)) return api(request, response)
     if (isForwarded(path) && options.forwarded !== undefined) return options.forwarded(request, response)
-    const page = pages.get(path)
+    const file = files.get(path)
+    const page = file === undefined ? pages.get(path) : (to: ServerResponse) => sendFile(to, file)
     if (page === undefined) throw new EvenkeelError('NOT_FOUND', 'There is nothing at this path.')
     if (request.method === 'GET' || request.method === 'HEAD') return page(response)
     sendProblem(response, ...methodNotAllowed(['GET']))
   }
+}
+
+function sendFile(response: ServerResponse, { type, content, immutable }: StaticFile): void {
+  if (immutable) response.setHeader('cache-control', 'public, max-age=31536000, immutable')
+  send(response, 200, type, content)
 }
 
 function setCommonHeaders(response: ServerResponse): void {
@@ -174,7 +187,7 @@ function setCommonHeaders(response: ServerResponse): void {
   response.setHeader('referrer-policy', 'no-referrer')
   response.setHeader(
     'content-security-policy',
-    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   )
 }
 

@@ -1,4 +1,4 @@
-/** The page at `/` of the internal listener, until the dashboard exists. */
+/** The page at `/` of the internal listener where the dashboard was not built. */
 export function landingPage(gatewayId: string): string {
   return `<!doctype html>
 <html lang="en">
@@ -6,16 +6,11 @@ export function landingPage(gatewayId: string): string {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Evenkeel gateway ${escapeHtml(gatewayId)}</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 40rem; padding: 0 1rem }
-code { font-size: .95em }
-</style>
 </head>
 <body>
 <h1>Evenkeel gateway <code>${escapeHtml(gatewayId)}</code></h1>
 <p>This is the internal listener: nodes connect here, and operators watch and steer the gateway.
-There is no dashboard yet. The API answers in JSON, and the <code>evenkeel</code> command line uses the same API.</p>
+The dashboard was not built: <code>npm run build</code> makes it. The API answers in JSON, and the <code>evenkeel</code> command line uses the same API.</p>
 <ul>
 <li><a href="/api/v1/nodes">/api/v1/nodes</a>: nodes with weights, sessions and shares</li>
 <li><a href="/api/v1/sessions">/api/v1/sessions</a>: sessions and where they are</li>

@@ -4,9 +4,12 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { hostname } from 'node:os'
 import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { checkLocalRequest } from '../admin/access.ts'
 import { createAuthorization, createInternalListener } from '../admin/internal-listener.ts'
 import { createMetrics } from '../admin/metrics.ts'
+import { readPages } from '../admin/pages.ts'
+import { createStats } from '../admin/stats.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
@@ -46,6 +49,11 @@ export interface RunningGateway {
 
 /** Answers requests at the public listener that are none of the gateway's own; false: nor of this. */
 export type Extra = (request: IncomingMessage, response: ServerResponse) => Promise<boolean>
+
+/** From `src` and from `dist`, where the sources have been compiled to. */
+const dashboardFolder = fileURLToPath(
+  new URL(import.meta.url.endsWith('.ts') ? '../../dist/dashboard' : '../../dashboard', import.meta.url),
+)
 
 /** Time for close frames to reach clients and links before their sockets are cut. */
 const lastWordsMs = 200
@@ -106,10 +114,13 @@ export async function startGateway(
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
   const metrics = createMetrics(operator)
+  const stats = createStats(operator)
   const internal = createInternalListener({
     operator,
     adminToken: tokens.adminToken,
     metrics,
+    stats,
+    pages: readPages(dashboardFolder),
     logger,
     listenHost: config.internal.host,
     forwarded: (request, response) => clients.forwarded.forwarded(request, response),
@@ -170,6 +181,7 @@ export async function startGateway(
     links.terminate()
     internal.closeAllConnections()
     metrics.close()
+    stats.close()
     await cluster.close()
   }
 

@@ -16,6 +16,7 @@ import type {
   RebalanceOptions,
   RebalanceResult,
   RunsView,
+  SessionDetails,
   SessionQuery,
   SessionView,
 } from './operator.ts'
@@ -127,7 +128,7 @@ export class OperatorView implements Operator {
     return this.gateway.operations.all()
   }
 
-  sessions({ node, cursor, limit = defaultPageSize }: SessionQuery = {}): {
+  sessions({ node, cursor, slow = false, limit = defaultPageSize }: SessionQuery = {}): {
     sessions: SessionView[]
     next: string | null
   } {
@@ -140,6 +141,7 @@ export class OperatorView implements Operator {
     for (const session of this.gateway.sessions.values()) {
       if (!session.listed) continue
       if (session.number <= after || (node !== undefined && session.node?.id !== node)) continue
+      if (slow && (session.connection?.pendingBytes ?? 0) === 0) continue
       // The table is in the order of numbers, so the last one shown is where the next page begins.
       if (page.length === size)
         return { sessions: page, next: this.find(page.at(-1)!.id).number.toString(36) }
@@ -148,8 +150,9 @@ export class OperatorView implements Operator {
     return { sessions: page, next: null }
   }
 
-  session(id: string): SessionView {
-    return sessionView(this.find(id))
+  session(id: string): SessionDetails {
+    const session = this.find(id)
+    return { ...sessionView(session), assignments: session.assignments }
   }
 
   migrate(id: string, to: string): Operation {
@@ -312,5 +315,6 @@ function sessionView(session: Session): SessionView {
     migrations: session.migrations,
     openedAt: session.openedAt,
     address: session.address,
+    pendingBytes: session.connection?.pendingBytes ?? 0,
   }
 }

@@ -38,7 +38,7 @@ export interface Operator {
   /** In a stable order; `cursor` is the `next` of the page before. */
   sessions(query?: SessionQuery): { sessions: SessionView[]; next: string | null }
   /** Throws NOT_FOUND. */
-  session(id: string): SessionView
+  session(id: string): SessionDetails
   /** Moves one session. Throws NOT_FOUND (session, node), CONFLICT (already moving, node not eligible). */
   migrate(id: string, to: string): Operation
   /** Closes one client with 1000 unless a code is given. Throws NOT_FOUND. */
@@ -142,6 +142,24 @@ export interface SessionView {
   migrations: number
   openedAt: number
   address: string
+  /** What was sent to the client and its socket has not taken. */
+  pendingBytes: number
+}
+
+/** Why a session came to a node: it was new, its node was lost, it came from another gateway, or it was moved. */
+export type AssignmentReason = 'opened' | 'recovered' | 'resumed' | MigrationReason
+
+export interface Assignment {
+  node: string
+  term: number
+  /** Unix time in milliseconds. */
+  at: number
+  reason: AssignmentReason
+}
+
+export interface SessionDetails extends SessionView {
+  /** The latest ones at this gateway, the oldest first. */
+  assignments: readonly Assignment[]
 }
 
 /** Runs (token streams) of this gateway; totals since it started. */
@@ -155,6 +173,8 @@ export interface RunsView extends RunCounters {
 export interface SessionQuery {
   node?: string
   cursor?: string
+  /** Only those whose client has not taken all that was sent to it. */
+  slow?: boolean
   /** Default 100, at most 1,000. */
   limit?: number
 }

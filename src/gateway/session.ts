@@ -10,7 +10,7 @@ import { type ClientConnection, SharedMessages } from './client-connection.ts'
 import { linkOf } from './linked-node.ts'
 import type { Move } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
-import type { Counters } from './operator.ts'
+import type { Assignment, AssignmentReason, Counters } from './operator.ts'
 import type { ResumableSession } from './resumable-session.ts'
 import type { Member, Rooms } from './rooms.ts'
 
@@ -42,6 +42,7 @@ const creditTolerance = 4
 const slowWindows = 3
 /** A session that moves faster than its former nodes fall silent is listened to at this many of them. */
 const formersKept = 8
+const assignmentsKept = 16
 
 /** What happens to a client that does not read what its channels get. */
 export type SlowConsumerPolicy = 'close' | 'drop' | 'coalesce'
@@ -88,6 +89,8 @@ export class Session {
   highestTerm = 0
   move: Move | null = null
   migrations = 0
+  /** The latest ones, the oldest first. */
+  readonly assignments: Assignment[] = []
   /** What it sends and gets; null: nobody asks. */
   meter: LoadMeter | null = null
   /** When the session lost its node and found no other; null while it has one. */
@@ -537,14 +540,20 @@ export class Session {
   /** The node has the session already, from another gateway. */
   protected adopt(node: NodeEntry, term: number): void {
     this.highestTerm = term
-    this.assign(node, term)
+    this.assign(node, term, 'resumed')
   }
 
   protected get heldCount(): number {
     return this.held.length
   }
 
-  protected assign(node: NodeEntry, term: number): void {
+  protected assign(
+    node: NodeEntry,
+    term: number,
+    reason: AssignmentReason = this.move?.source.reason ?? (this.openings > 0 ? 'recovered' : 'opened'),
+  ): void {
+    if (this.assignments.length === assignmentsKept) this.assignments.shift()
+    this.assignments.push({ node: node.id, term, at: Date.now(), reason })
     this.node = node
     this.term = term
     this.openings++

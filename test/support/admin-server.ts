@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { pino } from 'pino'
 import { createInternalListener, type InternalListenerOptions } from '../../src/admin/internal-listener.ts'
 import { createMetrics } from '../../src/admin/metrics.ts'
+import { createStats } from '../../src/admin/stats.ts'
 import { FakeOperator } from './fake-operator.ts'
 
 export interface AdminServer extends AsyncDisposable {
@@ -17,9 +18,11 @@ export interface AdminServer extends AsyncDisposable {
 export async function startAdminServer(change: Partial<InternalListenerOptions> = {}): Promise<AdminServer> {
   const operator = new FakeOperator()
   const metrics = createMetrics(operator)
+  const stats = createStats(operator)
   const server = createInternalListener({
     operator,
     metrics,
+    stats,
     adminToken: null,
     logger: pino({ level: 'silent' }),
     listenHost: '127.0.0.1',
@@ -39,6 +42,7 @@ export async function startAdminServer(change: Partial<InternalListenerOptions> 
       server.closeAllConnections()
       await closed
       metrics.close()
+      stats.close()
     },
   }
 }

@@ -9,6 +9,7 @@ import type {
   RebalanceOptions,
   RebalanceResult,
   RunsView,
+  SessionDetails,
   SessionQuery,
   SessionView,
 } from '../../src/gateway/operator.ts'
@@ -72,6 +73,7 @@ export function fakeSession(id: string, node: string): SessionView {
     migrations: 0,
     openedAt: 1_700_000_000_000,
     address: '127.0.0.1',
+    pendingBytes: 0,
   }
 }
 
@@ -188,8 +190,8 @@ export class FakeOperator implements Operator {
     return { sessions: all.slice(first, first + limit), next }
   }
 
-  session(id: string): SessionView {
-    return find(this.sessionList, 'session', id)
+  session(id: string): SessionDetails {
+    return { ...find(this.sessionList, 'session', id), assignments: [] }
   }
 
   migrate(id: string, to: string): Operation {
