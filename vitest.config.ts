@@ -6,7 +6,11 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/soak/**'],
-    globalSetup: ['test/support/install-redis.ts', 'test/support/install-chromium.ts', 'test/support/build-dashboard.ts'],
+    globalSetup: [
+      'test/support/install-redis.ts',
+      'test/support/install-chromium.ts',
+      'test/support/build-dashboard.ts',
+    ],
     testTimeout: 30_000,
     hookTimeout: 30_000,
     pool: 'forks',

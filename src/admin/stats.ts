@@ -16,6 +16,8 @@ export interface StatsSample {
   stayed: number
   /** Of the migrations of this interval; null: there was none. */
   pauseMs: { p50: number; p99: number } | null
+  /** By node, over all gateways; of more than 64 nodes nothing. */
+  sessions: Record<string, number>
   /** By pool: the largest relative distance of an active node from its fair share. */
   imbalance: Record<string, number>
   /** The longest that the event loop was late. */
@@ -35,6 +37,7 @@ export interface Stats {
 
 const intervalMs = 1_000
 const samplesKept = 300
+const nodesMax = 64
 const pausesKept = 10_000
 const resolutionMs = 20
 
@@ -56,6 +59,7 @@ export function createStats(operator: Operator): Stats {
 
   const timer = setInterval(() => {
     const now = totals(operator)
+    const nodes = operator.nodes()
     const seconds = (now.at - before.at) / 1000
     samples.push({
       at: Date.now(),
@@ -65,7 +69,10 @@ export function createStats(operator: Operator): Stats {
       moved,
       stayed,
       pauseMs: quantiles(pauses),
-      imbalance: Object.fromEntries(imbalanceByPool(operator.nodes())),
+      sessions: Object.fromEntries(
+        nodes.length > nodesMax ? [] : nodes.map((node) => [node.id, node.sessions]),
+      ),
+      imbalance: Object.fromEntries(imbalanceByPool(nodes)),
       // The histogram records the time between ticks of its own timer.
       lagMs: Math.max(0, Math.round(delay.max / 1e6 - resolutionMs)),
       memoryBytes: process.memoryUsage.rss(),

@@ -46,6 +46,7 @@ export class Outgoing {
     if (this.pieces.length === 0) {
       const only = this.slab!.subarray(this.start, this.end)
       this.slab = null
+      this.start = 0
       this.end = 0
       socket.write(only)
       return

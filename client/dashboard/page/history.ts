@@ -28,7 +28,9 @@ export class History {
 
   addStats(gateway: string, samples: readonly Stats[]): void {
     for (const sample of samples) {
-      this.moment(sample.at).stats.set(gateway, sample)
+      const { stats, sessions } = this.moment(sample.at)
+      stats.set(gateway, sample)
+      for (const [node, count] of Object.entries(sample.sessions)) sessions.set(node, count)
       this.seen.set(gateway, sample.at)
     }
   }

@@ -9,6 +9,8 @@ export interface NodeActions {
 }
 
 const rowPx = 44
+/** More are scrolled. */
+const rowsSeen = 10
 /** Rows that are drawn above and below what is seen. */
 const overscan = 4
 /** A node farther than this from its fair share is marked. */
@@ -90,7 +92,10 @@ export class NodeTable {
     )
     byId('nodes-empty').hidden = this.nodes.length > 0
     const height = `${this.shown.length * rowPx}px`
-    if (this.body.style.height !== height) this.body.style.height = height
+    if (this.body.style.height !== height) {
+      this.body.style.height = height
+      this.scroller.style.height = `${Math.min(rowsSeen, this.shown.length) * rowPx + 1}px`
+    }
     this.layout()
   }
 
@@ -162,10 +167,7 @@ class NodeRow {
     setAttribute(this.element, 'data-node', node.id)
     setText(this.name, node.id)
     setAttribute(this.name, 'href', `#/sessions?node=${encodeURIComponent(node.id)}`)
-    setText(
-      this.about,
-      [node.pool, node.version === null ? '' : `v${node.version}`].filter(Boolean).join(' · '),
-    )
+    setText(this.about, [node.pool, !node.version ? '' : `v${node.version}`].filter(Boolean).join(' · '))
     const state = node.state === 'active' && node.health === 'suspect' ? 'suspect' : node.state
     setText(this.badge, state)
     setAttribute(this.badge, 'data-state', state)

@@ -9,6 +9,8 @@ interface PlotSpec {
   names(ids: readonly string[]): string[]
   columns(history: History, ids: readonly string[]): Columns
   format(value: number): string
+  /** Where the scale ends when there is less. Default 1. */
+  least?: number
 }
 
 const many = ['mean', 'most', 'fewest']
@@ -49,6 +51,7 @@ const specs: PlotSpec[] = [
     names: () => ['largest distance from a fair share'],
     columns: (history) => history.stats(most(({ imbalance }) => Math.max(0, ...Object.values(imbalance)))),
     format: percent,
+    least: 0.05,
   },
   {
     id: 'lag',
@@ -88,7 +91,7 @@ const specs: PlotSpec[] = [
   },
 ]
 
-const heightPx = 120
+const heightPx = 130
 
 class LivePlot {
   private readonly spec: PlotSpec
@@ -152,17 +155,22 @@ class LivePlot {
     }
     this.plot = new uPlot(
       {
+        padding: [8, 4, 0, 0],
         width: Math.max(100, this.place.clientWidth),
         height: heightPx,
         legend: { show: false },
         cursor: { drag: { x: false, y: false }, points: { size: 5 } },
-        scales: { x: { time: true }, y: { range: (_plot, _min, max) => [0, Math.max(max, 1e-3) * 1.1] } },
+        scales: {
+          x: { time: true },
+          y: { range: (_plot, _min, max) => [0, Math.max(max, this.spec.least ?? 1) * 1.1] },
+        },
         axes: [
           {
             ...axis,
             values: (_plot, ticks) =>
               ticks.map((at) => new Date(at * 1_000).toLocaleTimeString('en-GB').slice(0, 5)),
             space: 60,
+            size: 22,
           },
           { ...axis, values: (_plot, ticks) => ticks.map((value) => this.spec.format(value)), size: 56 },
         ],

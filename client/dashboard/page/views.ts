@@ -33,6 +33,7 @@ export interface Stats {
   moved: number
   stayed: number
   pauseMs: { p50: number; p99: number } | null
+  sessions: Record<string, number>
   imbalance: Record<string, number>
   lagMs: number
   memoryBytes: number
