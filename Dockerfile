@@ -2,7 +2,7 @@ FROM node:26-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci
-COPY tsconfig.json tsconfig.build.json tsconfig.page.json tsconfig.page.build.json ./
+COPY tsconfig.json tsconfig.build.json tsconfig.page.json tsconfig.page.build.json vite.config.ts ./
 COPY src src
 COPY client client
 COPY examples examples

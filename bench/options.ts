@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { balance } from './scenarios/balance.ts'
+import { dashboard } from './scenarios/dashboard.ts'
 import { fanout } from './scenarios/fanout.ts'
 import { latency } from './scenarios/latency.ts'
 import { memory } from './scenarios/memory.ts'
@@ -22,6 +23,7 @@ export const scenarios: readonly Scenario[] = [
   tokenStreams,
   resume,
   balance,
+  dashboard,
 ]
 
 export interface Options {

@@ -242,10 +242,10 @@ export class Move {
         session.releaseTarget(to, this.attempt)
         break
       case 'activate':
-        session.activate(to, this.attempt, true)
+        session.activate(to, this.attempt, true, this.source.reason)
         break
       case 'activate-recovered':
-        session.activate(to, this.attempt, false)
+        session.activate(to, this.attempt, false, this.source.reason)
         break
     }
   }

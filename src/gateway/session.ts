@@ -10,7 +10,7 @@ import { type ClientConnection, SharedMessages } from './client-connection.ts'
 import { linkOf } from './linked-node.ts'
 import type { Move } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
-import type { Assignment, AssignmentReason, Counters } from './operator.ts'
+import type { Assignment, AssignmentReason, Counters, MigrationReason } from './operator.ts'
 import type { ResumableSession } from './resumable-session.ts'
 import type { Member, Rooms } from './rooms.ts'
 
@@ -469,13 +469,13 @@ export class Session {
   }
 
   /** The prepared target has the session. `sourceFinished`: FIN arrived; else the source is gone, and it may have begun messages. */
-  activate(target: NodeEntry, term: number, sourceFinished: boolean): void {
+  activate(target: NodeEntry, term: number, sourceFinished: boolean, reason: MigrationReason): void {
     const now = this.host.now()
     const until = now + this.host.limits.lateOutputMs
     const formers = this.formers.filter((former) => former.until > now).slice(0, formersKept - 1)
     if (sourceFinished) formers.unshift({ node: this.node!, term: this.term, until })
     this.unassign(!sourceFinished)
-    this.assign(target, term)
+    this.assign(target, term, reason)
     this.formers = formers
     this.migrations++
     linkOf(target).putFields(
@@ -550,7 +550,7 @@ export class Session {
   protected assign(
     node: NodeEntry,
     term: number,
-    reason: AssignmentReason = this.move?.source.reason ?? (this.openings > 0 ? 'recovered' : 'opened'),
+    reason: AssignmentReason = this.openings > 0 ? 'recovered' : 'opened',
   ): void {
     if (this.assignments.length === assignmentsKept) this.assignments.shift()
     this.assignments.push({ node: node.id, term, at: Date.now(), reason })

@@ -1,5 +1,6 @@
 import { CloseCode } from '../protocol/close-codes.ts'
 import type { ClientConnection } from './client-connection.ts'
+import type { MigrationReason } from './operator.ts'
 import { Session, type SessionHost } from './session.ts'
 import { DialError, type UpstreamDial } from './upstream-connection.ts'
 import type { UpstreamEntry } from './upstream-entry.ts'
@@ -103,11 +104,16 @@ export class UpstreamSession extends Session implements LineOwner {
     this.pump()
   }
 
-  override activate(target: UpstreamEntry, term: number, _sourceFinished: boolean): void {
+  override activate(
+    target: UpstreamEntry,
+    term: number,
+    _sourceFinished: boolean,
+    reason: MigrationReason,
+  ): void {
     const { target: line } = this
     this.target = null
     this.unassign(false)
-    this.assign(target, term)
+    this.assign(target, term, reason)
     this.migrations++
     this.line = line
     if (line?.connection != null) this.lineOpened(line)

@@ -211,7 +211,7 @@ test('health, readiness and the page', async () => {
   const notReady = await call(port, 'GET', '/readyz')
   expect([notReady.status, notReady.json]).toEqual([503, { ready: false, reasons: ['no node'] }])
   const page = await call(port, 'GET', '/')
-  expect(page.text).toContain('There is no dashboard yet')
+  expect(page.text).toContain('The dashboard was not built')
   expect(page.headers['content-security-policy']).toContain("default-src 'none'")
 })
 

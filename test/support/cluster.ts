@@ -43,6 +43,8 @@ export interface ClusterNode {
 /** A gateway and its nodes, all on free ports of 127.0.0.1, and what an operator needs to see and steer them. */
 export interface Cluster extends AsyncDisposable {
   readonly clientUrl: string
+  /** Of the admin API and the dashboard. */
+  readonly internalUrl: string
   readonly linkUrl: string
   readonly admin: AdminClient
   readonly events: OperatorEvents
@@ -80,6 +82,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   }
   return {
     clientUrl: `ws://127.0.0.1:${gateway.publicPort}/ws`,
+    internalUrl: `http://127.0.0.1:${gateway.internalPort}`,
     linkUrl,
     admin,
     events,
