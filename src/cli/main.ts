@@ -19,6 +19,7 @@ import { addPublish } from './commands/publish.ts'
 import { addRebalance } from './commands/rebalance.ts'
 import { addSessions } from './commands/sessions.ts'
 import { addSimulate } from './commands/simulate.ts'
+import { addTop } from './commands/top.ts'
 import { addUpstreams } from './commands/upstreams.ts'
 import { addWeight } from './commands/weight.ts'
 import { CommandFailed } from './errors.ts'
@@ -34,6 +35,7 @@ function createProgram(): Command {
     .showHelpAfterError('(see --help)')
   addGateway(program)
   addDemo(program)
+  addTop(program)
   addNodes(program)
   addSessions(program)
   addDrain(program)

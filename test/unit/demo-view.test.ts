@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { GatewayRow } from '../../src/cli/demo/cluster.ts'
-import type { Line } from '../../src/cli/demo/screen.ts'
-import { type DemoState, frame, type NodeRow } from '../../src/cli/demo/view.ts'
+import { type DemoState, frame } from '../../src/cli/demo/view.ts'
+import type { NodeRow } from '../../src/cli/terminal/node-table.ts'
+import type { Line } from '../../src/cli/terminal/screen.ts'
 
 const terminal = { columns: 80, rows: 24 }
 

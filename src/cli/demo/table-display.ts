@@ -1,7 +1,7 @@
+import { readKeys } from '../terminal/keys.ts'
+import { openScreen } from '../terminal/screen.ts'
 import type { Demo } from './demo.ts'
 import type { Display } from './display.ts'
-import { readKeys } from './keys.ts'
-import { openScreen } from './screen.ts'
 import { frame, startingFrame } from './view.ts'
 
 const redrawMs = 250
