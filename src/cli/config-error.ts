@@ -1,3 +1,4 @@
+import { pathText } from '../admin/validation.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 
 /** One mistake in the configuration. */
@@ -10,6 +11,18 @@ export interface ConfigMistake {
   column?: number
   /** What is wrong and what is allowed. */
   message: string
+}
+
+/** A mistake of which is known what it is about, and not yet where that is written. */
+export interface PlacedMistake {
+  /** Empty: the whole. */
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+}
+
+/** The message begins with the place. */
+export function mistake(path: readonly PropertyKey[], what: string): PlacedMistake {
+  return { path, message: `${pathText([...path])}: ${what}` }
 }
 
 /** Every mistake at once, one per line: `gateway.yaml:4:9: public.port: expected …`. */

@@ -7,11 +7,25 @@ import { nearest } from './nearest.ts'
 /** Any nested object, before it is validated. */
 export type RawConfig = Record<string, unknown>
 
+/** Where something is written, or would be. */
+export type ConfigPlace = Omit<ConfigMistake, 'message'>
+
+export interface ReadConfig {
+  readonly raw: RawConfig
+  /** Where a value is, or the nearest place around it. */
+  placeOf(path: readonly PropertyKey[]): ConfigPlace
+}
+
+/** As `readConfigText`, without the places. */
+export function parseConfigText(text: string, source: string): RawConfig {
+  return readConfigText(text, source).raw
+}
+
 /**
  * Reads YAML or JSON (which is YAML) and checks it by itself.
  * Throws ConfigError with the line and column of every mistake.
  */
-export function parseConfigText(text: string, source: string): RawConfig {
+export function readConfigText(text: string, source: string): ReadConfig {
   const lineCounter = new LineCounter()
   const document = parseDocument(text, { lineCounter, prettyErrors: false, logLevel: 'error' })
   const at = (offset: number) => {
@@ -24,7 +38,12 @@ export function parseConfigText(text: string, source: string): RawConfig {
 
   const raw = toPlain(() => document.toJS(), source) ?? {}
   const result = configSchema.safeParse(raw)
-  if (result.success) return raw as RawConfig
+  if (result.success) {
+    return {
+      raw: raw as RawConfig,
+      placeOf: (path) => at(offsetOf(document.contents, { kind: 'missing', path: [...path], expected: '' })),
+    }
+  }
   const found = explain(configSchema, result.error, raw)
     .map((complaint) => ({ offset: offsetOf(document.contents, complaint), complaint }))
     .sort((a, b) => a.offset - b.offset)

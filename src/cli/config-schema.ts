@@ -4,7 +4,8 @@ import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
-import { poolsSchema, routesSchema } from './upstreams-schema.ts'
+import { routesSchema } from './routes-schema.ts'
+import { poolsSchema } from './upstreams-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
 
@@ -113,7 +114,7 @@ export const configSchema = z.strictObject({
     .describe('Whether a client that returns gets the node that it had.'),
   pool: text
     .default('default')
-    .describe('The pool that serves clients: /ws, /sse, /socket.io/, /engine.io/.'),
+    .describe('The pool of nodes that serves clients where no route says otherwise.'),
   pools: poolsSchema,
   routes: routesSchema,
   allowedOrigins: z

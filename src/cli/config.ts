@@ -2,10 +2,11 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { explain, toJsonSchema } from '../admin/validation.ts'
 import { type ConfigLeaf, configLeaves, readEnvironment } from './config-env.ts'
-import { ConfigError, type ConfigMistake } from './config-error.ts'
-import { configComplaintText, parseConfigText, type RawConfig } from './config-file.ts'
+import { ConfigError, mistake, type PlacedMistake } from './config-error.ts'
+import { type ConfigPlace, configComplaintText, type RawConfig, readConfigText } from './config-file.ts'
 import { configSchema, type GatewayConfig, type GatewayTokens } from './config-schema.ts'
 import { balanceMistakes } from './pool-rules.ts'
+import { routeMistakes } from './route-rules.ts'
 import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
@@ -30,7 +31,8 @@ export interface LoadedConfig {
 /** File, environment and flags in that rising order. Throws ConfigError with every mistake found. */
 export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> {
   const file = sources.file ?? (sources.env.EVENKEEL_CONFIG || undefined)
-  const raw = file === undefined ? {} : parseConfigText(await readText(file, configBytesMax), file)
+  const read = file === undefined ? null : readConfigText(await readText(file, configBytesMax), file)
+  const raw = read?.raw ?? {}
   // Not structuredClone, which keeps YAML aliases shared: setting one value would set the other too.
   const merged = JSON.parse(JSON.stringify(raw)) as RawConfig
   if (file !== undefined) resolveTokenFiles(merged, path.dirname(file))
@@ -42,22 +44,27 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     if (given.value !== undefined) setLeaf(merged, given.path, given.value, flag, givenBy)
   }
 
+  const placeOf = (where: readonly PropertyKey[]): ConfigPlace => {
+    const source = sourceOf(where.map(String), givenBy)
+    return source === undefined ? (read?.placeOf(where) ?? { source: 'configuration' }) : { source }
+  }
   const result = configSchema.safeParse(merged)
   if (!result.success) {
     const complaints = explain(configSchema, result.error, merged)
     throw new ConfigError(
       complaints.map((complaint) => ({
-        source: sourceOf(complaint.path.map(String), givenBy) ?? file ?? 'configuration',
+        ...placeOf(complaint.path),
         message: configComplaintText(complaint),
       })),
     )
   }
   const { $schema: _, nodeTokenFile, adminTokenFile, ...config } = result.data
-  assertConsistent(config, file ?? 'configuration')
+  const mistakes = inconsistencies(config)
   if (config.workers > 1 && config.redis === undefined) {
     const message = `${config.workers} workers find each other through Redis; set redis (EVENKEEL_REDIS, --redis), or workers to 1`
-    throw new ConfigError([{ source: sourceOf(['workers'], givenBy) ?? file ?? 'configuration', message }])
+    mistakes.push({ path: ['workers'], message })
   }
+  assertNone(mistakes, placeOf)
   const tokens = {
     nodeToken: await readToken('EVENKEEL_NODE_TOKEN', sources.env, nodeTokenFile),
     adminToken: await readToken('EVENKEEL_ADMIN_TOKEN', sources.env, adminTokenFile),
@@ -68,9 +75,9 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
 
 /** Checks one file by itself, without environment and flags. Throws ConfigError. */
 export async function checkConfigFile(file: string): Promise<GatewayConfig> {
-  const raw = parseConfigText(await readText(file, configBytesMax), file)
+  const { raw, placeOf } = readConfigText(await readText(file, configBytesMax), file)
   const { $schema: _, nodeTokenFile: __, adminTokenFile: ___, ...config } = configSchema.parse(raw)
-  assertConsistent(config, file)
+  assertNone(inconsistencies(config), placeOf)
   return deepFreeze(config)
 }
 
@@ -104,43 +111,43 @@ function sourceOf(complaintPath: string[], givenBy: Map<string, string>): string
 }
 
 /** Rules between values, which a schema of single values cannot say. */
-function assertConsistent(config: GatewayConfig, source: string): void {
-  const mistakes: ConfigMistake[] = []
+function inconsistencies(config: GatewayConfig): PlacedMistake[] {
+  const mistakes: PlacedMistake[] = []
   const ports = portMistake(config)
-  if (ports !== null) mistakes.push({ source, message: ports })
+  if (ports !== null) mistakes.push({ path: ['internal', 'port'], message: ports })
   const { heartbeatMs, suspectMs, downMs } = config.limits
   if (!(heartbeatMs < suspectMs && suspectMs < downMs)) {
-    mistakes.push({
-      source,
-      message:
-        'limits: expected heartbeatMs < suspectMs < downMs, ' +
-        `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`,
-    })
+    const expected = 'expected heartbeatMs < suspectMs < downMs'
+    const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
+    mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  const ofPools = [...poolMistakes(config), ...balanceMistakes(config)]
-  mistakes.push(...ofPools.map((message) => ({ source, message })))
-  if (mistakes.length > 0) throw new ConfigError(mistakes)
+  return [...mistakes, ...poolMistakes(config), ...routeMistakes(config), ...balanceMistakes(config)]
 }
 
-/** Default routes lead to nodes, all others to upstreams. */
-function poolMistakes({ pool, pools, routes }: GatewayConfig): string[] {
-  const upstreams = onlyUpstreams({ pool, pools })
-  const names = Object.keys(upstreams)
-  const mistakes: string[] = upstreamPoolMistakes(upstreams)
-  const served = pools[pool]
-  if (served !== undefined && (served.upstreams.length > 0 || served.dns !== undefined)) {
-    mistakes.push(
-      `pools.${pool}: /ws and /sse are served by nodes of pool ${pool}; give its upstreams another pool and a route`,
-    )
-  }
-  for (const [index, route] of routes.entries()) {
-    for (const key of ['dialect', 'affinity', 'mode'] as const)
-      if (route[key] !== undefined && route.protocol !== 'llm')
-        mistakes.push(`routes[${index}].${key}: goes with protocol: llm`)
-    if (names.includes(route.pool)) continue
-    mistakes.push(
-      `routes[${index}].pool: expected one of pools (${names.join(', ') || 'there is none'}), got "${route.pool}"`,
-    )
+/** Throws ConfigError. */
+function assertNone(
+  mistakes: readonly PlacedMistake[],
+  placeOf: (path: readonly PropertyKey[]) => ConfigPlace,
+): void {
+  if (mistakes.length === 0) return
+  throw new ConfigError(mistakes.map(({ path: where, message }) => ({ ...placeOf(where), message })))
+}
+
+function poolMistakes(config: GatewayConfig): PlacedMistake[] {
+  const { pool: served, pools } = config
+  const mistakes = upstreamPoolMistakes(onlyUpstreams(config))
+  for (const [name, { of, upstreams, dns }] of Object.entries(pools)) {
+    const path = ['pools', name]
+    const hasServers = upstreams.length > 0 || dns !== undefined
+    if (name === served && (hasServers || of === 'upstreams'))
+      mistakes.push(
+        mistake(
+          path,
+          `/ws and /sse are served by nodes of pool ${name}; give its upstreams another pool and a route`,
+        ),
+      )
+    else if (of === 'nodes' && hasServers)
+      mistakes.push(mistake(path, 'a pool of nodes has no upstreams; give them another pool'))
   }
   return mistakes
 }

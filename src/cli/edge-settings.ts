@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import type { Route } from '../core/route/match.ts'
 import { Persistence } from '../edge/persistence.ts'
 import type { EdgeSettings } from '../edge/target.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
-import { onlyUpstreams } from './upstream-pools.ts'
+import { effectiveRoutes, nodePools } from './route-rules.ts'
 
 /** What the configuration means for requests of clients. */
 export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, logger: Logger): EdgeSettings {
@@ -12,23 +11,18 @@ export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, logge
   return {
     pool,
     allowedOrigins,
-    routes: routesOf(config),
+    routes: effectiveRoutes(config),
     persistence: persistenceOf(config, tokens, logger),
   }
 }
 
-/** A pool that is called so needs no routes. */
-function routesOf({ routes, pools }: GatewayConfig): Route[] {
-  if (pools.llm === undefined) return [...routes]
-  const paths = ['/v1/chat/completions', '/v1/responses', '/v1/messages']
-  return [...routes, ...paths.map((path) => ({ path, pool: 'llm', protocol: 'llm' as const }))]
-}
-
 function persistenceOf(
-  { persistence: { by, name, ttlMs }, pool: served, pools, redis }: GatewayConfig,
+  config: GatewayConfig,
   { persistenceSecret, nodeToken }: GatewayTokens,
   logger: Logger,
 ): ReadonlyMap<string, Persistence> {
+  const { pool: served, pools, redis } = config
+  const { by, name, ttlMs } = config.persistence
   if (by === 'none') return new Map()
   const shared = persistenceSecret ?? nodeToken
   if (shared === null && by !== 'ip' && redis !== undefined) {
@@ -38,8 +32,8 @@ function persistenceOf(
   }
   const secret = shared ?? randomBytes(32)
   const create = (pool: string, name: string) => new Persistence({ by, name, ttlMs, pool, secret })
-  // One client may be at nodes and at several pools of upstreams: each has a name of its own.
-  const others = Object.keys(onlyUpstreams({ pool: served, pools }))
+  // One client may be in several pools: each has a name of its own.
+  const others = [...new Set([...nodePools(config), ...Object.keys(pools)])].filter((pool) => pool !== served)
   return new Map([
     [served, create(served, name)],
     ...others.map((pool): [string, Persistence] => [pool, create(pool, `${name}-${pool}`)]),

@@ -1,6 +1,8 @@
 import { placesByKey } from '../core/balance/policies.ts'
 import type { PoolRules } from '../core/balance/pool-rules.ts'
+import { mistake, type PlacedMistake } from './config-error.ts'
 import type { GatewayConfig } from './config-schema.ts'
+import { nodePools, poolsOf } from './route-rules.ts'
 
 type Balanced = Pick<GatewayConfig, 'hashKey' | 'slowStartMs' | 'rebalance'>
 
@@ -22,27 +24,36 @@ export function rulesByPool(pools: GatewayConfig['pools']): Map<string, Partial<
 }
 
 /** What a schema of single values cannot say. */
-export function balanceMistakes({ policy, hashKey, rebalance, pool, pools }: GatewayConfig): string[] {
-  const mistakes: string[] = []
+export function balanceMistakes(config: GatewayConfig): PlacedMistake[] {
+  const { policy, hashKey, rebalance, pools } = config
+  const nodes = nodePools(config)
+  const mistakes: PlacedMistake[] = []
+  const hasKeys = (name: string) => hasRouteKeys(config, name)
   const needed = 'key-hash needs hashKey, such as {by: header, name: x-user}'
-  if (policy === 'key-hash' && hashKey === undefined) mistakes.push(`policy: ${needed}`)
+  if (policy === 'key-hash' && hashKey === undefined && !hasKeys(config.pool))
+    mistakes.push(mistake(['policy'], needed))
   for (const [name, one] of Object.entries(pools)) {
-    const place = `pools.${name}`
-    if (one.policy === 'key-hash' && (one.hashKey ?? hashKey) === undefined)
-      mistakes.push(`${place}.policy: ${needed}`)
+    const wrong = (key: string, what: string) =>
+      mistakes.push(mistake(['pools', name, ...key.split('.')], what))
+    if (one.policy === 'key-hash' && (one.hashKey ?? hashKey) === undefined && !hasKeys(name))
+      wrong('policy', needed)
     if (one.orderBy !== undefined && one.affinity !== 'message')
-      mistakes.push(`${place}.orderBy: only with affinity message; otherwise a session has its order`)
+      wrong('orderBy', 'only with affinity message; otherwise a session has its order')
     if (one.affinity === 'message' && placesByKey(one.policy ?? policy))
-      mistakes.push(
-        `${place}.affinity: message does not go with policy ${one.policy ?? policy}, which binds clients to nodes`,
+      wrong(
+        'affinity',
+        `message does not go with policy ${one.policy ?? policy}, which binds clients to nodes`,
       )
-    if (name === pool) continue
+    if (nodes.has(name)) continue
     if (one.affinity === 'message')
-      mistakes.push(
-        `${place}.affinity: message is for nodes that are linked; an upstream has one connection a session`,
-      )
+      wrong('affinity', 'message is for nodes that are linked; an upstream has one connection a session')
     if ((one.rebalance?.load ?? rebalance.load) === 'reported')
-      mistakes.push(`${place}.rebalance.load: an upstream reports no load; use sessions or traffic`)
+      wrong('rebalance.load', 'an upstream reports no load; use sessions or traffic')
   }
   return mistakes
+}
+
+/** Routes say what the clients of the pool are known by. */
+function hasRouteKeys({ routes }: GatewayConfig, pool: string): boolean {
+  return routes.some((route) => route.affinity !== undefined && poolsOf(route).includes(pool))
 }

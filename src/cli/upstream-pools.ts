@@ -6,13 +6,16 @@ import {
   upstreamIdRule,
 } from '../core/net/upstream-url.ts'
 import type { UpstreamPool } from '../gateway/upstream-directory.ts'
+import { mistake, type PlacedMistake } from './config-error.ts'
 import type { GatewayConfig } from './config-schema.ts'
+import { nodePools } from './route-rules.ts'
 
 type Pools = GatewayConfig['pools']
 
-/** Those that are of upstreams: all but the one that serves clients by default. */
-export function onlyUpstreams({ pools, pool }: Pick<GatewayConfig, 'pools' | 'pool'>): Pools {
-  return Object.fromEntries(Object.entries(pools).filter(([name]) => name !== pool))
+/** Those that are of upstreams: all that no nodes serve. */
+export function onlyUpstreams(config: Pick<GatewayConfig, 'pools' | 'pool' | 'routes'>): Pools {
+  const nodes = nodePools(config)
+  return Object.fromEntries(Object.entries(config.pools).filter(([name]) => !nodes.has(name)))
 }
 
 /** The pools as the directory of upstreams takes them. */
@@ -27,31 +30,31 @@ export function upstreamPools(pools: Pools): UpstreamPool[] {
 }
 
 /** What a schema of single values cannot say. */
-export function upstreamPoolMistakes(pools: Pools): string[] {
-  const mistakes: string[] = []
+export function upstreamPoolMistakes(pools: Pools): PlacedMistake[] {
+  const mistakes: PlacedMistake[] = []
   const placeOfId = new Map<string, string>()
   for (const { name, upstreams, dns, allowedAddresses } of upstreamPools(pools)) {
     for (const [index, { url, id: given }] of upstreams.entries()) {
-      const place = `pools.${name}.upstreams[${index}]`
+      const path = ['pools', name, 'upstreams', index]
+      const wrong = (what: string) => mistakes.push(mistake(path, what))
       const parsed = parseUpstreamUrl(url)
       // The schema says what is wrong with a URL.
       if (parsed === null) continue
       const id = given ?? defaultUpstreamId(parsed)
       const other = placeOfId.get(id)
-      if (!isUpstreamId(id)) mistakes.push(`${place}: ${id} needs an id of ${upstreamIdRule}`)
-      else if (other !== undefined)
-        mistakes.push(`${place}: ${id} is the id of ${other}, too; give each its own`)
-      placeOfId.set(id, place)
+      if (!isUpstreamId(id)) wrong(`${id} needs an id of ${upstreamIdRule}`)
+      else if (other !== undefined) wrong(`${id} is the id of ${other}, too; give each its own`)
+      placeOfId.set(id, `pools.${name}.upstreams[${index}]`)
     }
     for (const [index, text] of (allowedAddresses ?? []).entries()) {
       if (parseBlock(text) !== null) continue
       const expected = 'expected an address or a CIDR block such as 10.0.0.0/8'
-      mistakes.push(`pools.${name}.allowedAddresses[${index}]: ${expected}, got "${text}"`)
+      mistakes.push(mistake(['pools', name, 'allowedAddresses', index], `${expected}, got "${text}"`))
     }
     for (const [index, text] of (dns?.servers ?? []).entries()) {
       if (isNameServer(text)) continue
       const expected = 'expected an address, or address:port ([address]:port of IPv6)'
-      mistakes.push(`pools.${name}.dns.servers[${index}]: ${expected}, got "${text}"`)
+      mistakes.push(mistake(['pools', name, 'dns', 'servers', index], `${expected}, got "${text}"`))
     }
   }
   return mistakes

@@ -3,7 +3,6 @@ import { poolBalanceShape } from './balance-schema.ts'
 import { timerMsMax } from './choices.ts'
 
 const upstreamsMax = 1_000
-const routesMax = 1_000
 
 const weight = z.number().positive().max(1_000_000)
 
@@ -64,6 +63,12 @@ const probe = z
   .describe('How it is found out whether an upstream lives.')
 
 const pool = z.strictObject({
+  of: z
+    .enum(['nodes', 'upstreams'])
+    .exactOptional()
+    .describe(
+      'Who serves it. Default: nodes where a route of their protocols leads to it, and for the pool that serves by default; otherwise upstreams.',
+    ),
   upstreams: z.array(upstream).max(upstreamsMax).default([]).describe('Servers that are known by URL.'),
   dns: dns.exactOptional(),
   migrate: z
@@ -81,52 +86,8 @@ const pool = z.strictObject({
   ...poolBalanceShape,
 })
 
-const fieldPath = z.string().regex(/^[\x21-\x7e]{1,128}$/)
-
-/** Pools by name; all but the one that serves clients by default are of upstreams. The keys are part of cookie names and metrics. */
+/** Pools by name. The keys are part of cookie names and metrics. */
 export const poolsSchema = z
   .record(z.string().regex(/^[A-Za-z0-9._-]{1,64}$/), pool)
   .default({})
-  .describe(
-    'Pools of servers that cannot be changed, by name; and how each pool is balanced, also that of pool.',
-  )
-
-export const routesSchema = z
-  .array(
-    z.strictObject({
-      path: z
-        .string()
-        .regex(/^\/[^\s?#*]{0,254}\*?$/)
-        .describe('A path, or with * at its end all that begin so.')
-        .meta({ examples: ['/legacy/*'] }),
-      pool: z.string().min(1).max(64).describe('One of pools, with upstreams.'),
-      protocol: z
-        .enum(['http', 'llm'])
-        .exactOptional()
-        .describe(
-          'Default: http. llm: language models; what they stream is logged as runs and can be resumed.',
-        ),
-      dialect: z
-        .enum(['openai', 'anthropic', 'ai-sdk'])
-        .exactOptional()
-        .describe('For llm. Default: as paths end, /chat/completions, /responses or /messages.'),
-      affinity: z
-        .union([
-          z.strictObject({ header: fieldPath.describe('Name of a header.') }),
-          z.strictObject({ body: fieldPath.describe('Field of the JSON body, such as metadata.chat.') }),
-        ])
-        .exactOptional()
-        .describe(
-          'For llm: requests with the same value go to the same server while that is fair, for the sake of its prompt cache. Default: none, to the one with the fewest streams.',
-        ),
-      mode: z
-        .enum(['attached', 'durable'])
-        .exactOptional()
-        .describe(
-          'For llm. attached (default): a client that disconnects ends the generation. durable: it goes on. X-Run-Mode of a request comes first.',
-        ),
-    }),
-  )
-  .max(routesMax)
-  .default([])
-  .describe('Which paths go to which pool; the first that fits. /ws, /sse and /socket.io/ follow.')
+  .describe('Pools by name: those of servers that cannot be changed, and how any pool is balanced.')

@@ -31,8 +31,8 @@ export class EngineIoEdge {
   private readonly forwarder: EngineIoForwarder
   private readonly host: EngineConnectionHost
   private readonly connections = new Set<EngineConnection>()
-  /** Pools of those who are about to connect. */
-  private readonly pools = new WeakMap<object, string>()
+  /** Of those who are about to connect. */
+  private readonly targets = new WeakMap<object, Target>()
 
   constructor(dialect: EngineDialect, options: EngineIoEdgeOptions) {
     this.dialect = dialect
@@ -53,6 +53,9 @@ export class EngineIoEdge {
     })
     const owner = ownerTag(id)
     this.engine.generateId = () => `${owner}.${randomBytes(18).toString('base64url')}`
+    this.engine.on('initial_headers', (headers: Record<string, string>, request: object) =>
+      Object.assign(headers, Object.fromEntries(this.targets.get(request)?.headers ?? [])),
+    )
     this.engine.on('connection', (socket: EngineSocket) => this.connected(socket))
   }
 
@@ -106,12 +109,13 @@ export class EngineIoEdge {
   }
 
   /** Who is new needs a node. Throws NO_NODE, DRAINING. */
-  private async admit(request: IncomingMessage, { pool }: Target): Promise<void> {
+  private async admit(request: IncomingMessage, target: Target): Promise<void> {
     const { gateway } = this.options
+    const { pool } = target
     const { method, url = '' } = request
     const isNew = method === 'GET' && !new URLSearchParams(splitTarget(url)[1]).has('sid')
     if (!isNew) return
-    this.pools.set(request, pool)
+    this.targets.set(request, target)
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
   }
 
@@ -122,8 +126,9 @@ export class EngineIoEdge {
     this.connections.add(connection)
     socket.on('close', () => this.connections.delete(connection))
     const request = socket.request as unknown as IncomingMessage
-    const meta = requestMeta(request, this.dialect, '')
-    connection.session = gateway.openSession(this.pools.get(request)!, meta, connection)
+    const { pool, path, key } = this.targets.get(request)!
+    const meta = requestMeta(request, this.dialect, '', path)
+    connection.session = gateway.openSession(pool, meta, connection, null, key)
     connection.begin()
   }
 }

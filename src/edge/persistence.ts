@@ -56,9 +56,7 @@ export class Persistence {
     const expiry = Math.floor((this.now() + ttlMs) / 1000).toString(36)
     const value = `${expiry}.${this.mac(expiry, node)}.${node}`
     if (by === 'header') return [[name, value]]
-    const secure = isSecure(request) ? '; Secure' : ''
-    const maxAge = Math.floor(ttlMs / 1000)
-    return [['set-cookie', `${name}=${value}; Path=/; Max-Age=${maxAge}; HttpOnly; SameSite=Lax${secure}`]]
+    return [['set-cookie', cookieHeader(request, name, value, Math.floor(ttlMs / 1000))]]
   }
 
   private nodeOf(value: string): string | null {
@@ -72,6 +70,17 @@ export class Persistence {
     const digest = createHmac('sha256', this.key).update(`${this.options.pool}\n${expiry}\n${node}`).digest()
     return digest.subarray(0, macBytes).toString('base64url')
   }
+}
+
+/** What sets a cookie that no script has to read. */
+export function cookieHeader(
+  request: IncomingMessage,
+  name: string,
+  value: string,
+  maxAgeSeconds: number,
+): string {
+  const secure = isSecure(request) ? '; Secure' : ''
+  return `${name}=${value}; Path=/; Max-Age=${maxAgeSeconds}; HttpOnly; SameSite=Lax${secure}`
 }
 
 /** A proxy in front may have ended TLS. A client that forges this harms only its own cookie. */

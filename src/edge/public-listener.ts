@@ -98,11 +98,11 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
     const target = targetOf(request, options.settings.current)
-    const { path, route } = target
-    if (route !== null) {
+    if (target.isProxied) {
       await upstreams.upgrade(request, socket, head, target)
       return
     }
+    const path = localize(request, target)
     const engine = enginePath(path)
     if (engine !== null) {
       await engines[engine].upgrade(request, socket, head, target)
@@ -115,23 +115,25 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
     const target = targetOf(request, options.settings.current)
-    const { path, route } = target
-    if (route !== null) answers.add(response)
+    if (target.isProxied) answers.add(response)
     const task = llm.taskOf(request, target)
     if (task !== null) {
+      sayBeside(response, target)
       limitBody(request, limits.upstreamReadMs)
       await llm.request(request, response, task, target)
       return
     }
-    if (route !== null) {
+    if (target.isProxied) {
       await upstreams.request(request, response, target)
       return
     }
+    const path = localize(request, target)
     limitBody(request, limits.handshakeMs)
     const engine = enginePath(path)
     if (engine !== null) {
       await engines[engine].request(request, response, target)
     } else if (path === '/runs' || path.startsWith('/runs/')) {
+      sayBeside(response, target)
       await runs.request(request, response, target)
     } else if (isTunnel(path)) {
       await tunnel.request(request, response, target)
@@ -237,6 +239,16 @@ const ssePrefix = '/sse/'
 /** Where the requests of one SSE session go. */
 function isSseSession(path: string): boolean {
   return path.startsWith(ssePrefix)
+}
+
+/** From here on the request is as one to the default path of its protocol. Returns that path. */
+function localize(request: IncomingMessage, { path, local }: Target): string {
+  if (local !== path) request.url = local + request.url!.slice(path.length)
+  return local
+}
+
+function sayBeside(response: ServerResponse, { headers }: Target): void {
+  for (const [name, value] of headers) response.appendHeader(name, value)
 }
 
 /** A body that does not come in time costs the connection. */

@@ -22,13 +22,15 @@ const withheld = new Set([
   'x-real-ip',
 ])
 
-/** What nodes learn of the client. */
+/** What nodes learn of the client. `asked`: the path that it has asked for, where that is not the one of the request any more. */
 export function requestMeta(
   request: IncomingMessage,
   transport: SessionMeta['transport'],
   subprotocol: string,
+  asked?: string,
 ): Omit<SessionMeta, 'id'> {
-  const [path, query] = splitTarget(request.url ?? '/')
+  const [local, query] = splitTarget(request.url ?? '/')
+  const path = asked ?? local
   // No prototype: `__proto__` is a header name that clients may send (CVE-2026-21710).
   const headers: Record<string, string> = Object.create(null)
   const { rawHeaders } = request
@@ -46,10 +48,10 @@ export function clientAddress(request: IncomingMessage): string {
   return address.startsWith('::ffff:') ? address.slice(7) : address
 }
 
-/** What its key is found in, for policies that place clients by one. */
-export function shownBy(request: IncomingMessage): ShownClient {
+/** What its key is found in, for policies that place clients by one; or `key` itself, where the route has found it. */
+export function shownBy(request: IncomingMessage, key: string | null = null): ShownClient {
   const [, query] = splitTarget(request.url ?? '/')
-  return { address: clientAddress(request), query, headers: request.headers }
+  return { address: clientAddress(request), query, headers: request.headers, key }
 }
 
 export function splitTarget(target: string): [path: string, query: string] {

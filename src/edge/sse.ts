@@ -45,7 +45,7 @@ export class SseEdge {
   async open(
     request: IncomingMessage,
     response: ServerResponse,
-    { pool, persistence, settings }: Target,
+    { pool, path, key, persistence, headers, settings }: Target,
   ): Promise<void> {
     const { gateway } = this.options
     checkOrigin(request, settings.allowedOrigins)
@@ -59,9 +59,9 @@ export class SseEdge {
     if (!isPatient && !gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (response.destroyed) return
     const chosen =
-      persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request))
+      persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request, key))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
-    beginEventStream(response, { ...Object.fromEntries(naming), ...corsHeaders(request) })
+    beginEventStream(response, corsHeaders(request), [...headers, ...naming])
     const connection = new SseConnection(response, this.ownTag, gateway.limits, gateway.now)
     this.connections.add(connection)
     response.on('drain', () => connection.drained())
@@ -69,7 +69,7 @@ export class SseEdge {
       this.connections.delete(connection)
       connection.session?.connectionClosed(connection, CloseCode.abnormal, '')
     })
-    const arrival = { pool, meta: requestMeta(request, 'sse', ''), connection, chosen }
+    const arrival = { pool, meta: requestMeta(request, 'sse', '', path), connection, chosen, key }
     const resume = requestOf(String(lastId))
     if (lastId === '' || resume !== null) gateway.resumes.hello(arrival, resume)
     else gateway.resumes.helloUnknown(arrival)

@@ -74,22 +74,22 @@ export class TunnelEdge {
   private async open(
     request: IncomingMessage,
     response: ServerResponse,
-    { pool, persistence }: Target,
+    { pool, path, key, persistence, headers }: Target,
   ): Promise<void> {
     const { gateway } = this.options
     const hello = await readBody(request, helloBytes)
     if (gateway.stopping) await gateway.waitForNode(pool)
     if (response.destroyed) return
     const chosen =
-      persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request))
+      persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request, key))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
-    beginEventStream(response, { ...Object.fromEntries(naming), ...corsHeaders(request) })
+    beginEventStream(response, corsHeaders(request), [...headers, ...naming])
     const id = `${this.ownTag}.${randomBytes(24).toString('base64url')}`
     // It counts as a WebSocket: a session may go from one to the other.
-    const meta = requestMeta(request, 'websocket', 'evenkeel.v1')
+    const meta = requestMeta(request, 'websocket', 'evenkeel.v1', path)
     const connection = new TunnelConnection(response, {
       ...v1Options(this.options, pool),
-      onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen }, requestOf(resume)),
+      onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
     this.connections.set(id, connection)
     response.on('close', () => {

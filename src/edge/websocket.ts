@@ -66,31 +66,34 @@ export class WebSocketEdge {
   /** Throws what the client is to be answered. */
   async upgrade(request: IncomingMessage, socket: Socket, head: Buffer, target: Target): Promise<void> {
     const { gateway } = this.options
-    const { pool, settings } = target
+    const { pool, settings, headers } = target
     checkNoBody(request)
     checkOrigin(request, settings.allowedOrigins)
     checkVersion(request)
     if (speaksOurs(request)) {
       if (gateway.stopping) await gateway.waitForNode(pool)
+      if (headers.length > 0) this.answers.set(request, { headers })
       const chosen = this.choose(request, target)
       this.resumableServer.handleUpgrade(request, socket, head, (ws) =>
-        this.resumable(ws as ClientSocket, socket, request, pool, chosen),
+        this.resumable(ws as ClientSocket, socket, request, target, chosen),
       )
       return
     }
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (socket.destroyed) return
+    if (headers.length > 0) this.answers.set(request, { headers })
     const chosen = this.choose(request, target)
     this.plainServer.handleUpgrade(request, socket, head, (ws) =>
-      this.plain(ws as ClientSocket, socket, request, pool, chosen),
+      this.plain(ws as ClientSocket, socket, request, target, chosen),
     )
   }
 
   /** The answer tells the client its node, so that has to be known before. */
-  private choose(request: IncomingMessage, { pool, persistence }: Target): NodeEntry | null {
+  private choose(request: IncomingMessage, { pool, key, persistence, headers }: Target): NodeEntry | null {
     if (persistence === null) return null
-    const node = this.options.gateway.choose(pool, persistence.wish(request), shownBy(request))
-    if (node !== null) this.answers.set(request, { headers: persistence.headers(request, node.id) })
+    const node = this.options.gateway.choose(pool, persistence.wish(request), shownBy(request, key))
+    if (node !== null)
+      this.answers.set(request, { headers: [...headers, ...persistence.headers(request, node.id)] })
     return node
   }
 
@@ -128,28 +131,28 @@ export class WebSocketEdge {
     ws: ClientSocket,
     socket: Socket,
     request: IncomingMessage,
-    pool: string,
+    { pool, path, key }: Target,
     chosen: NodeEntry | null,
   ): void {
     const { gateway } = this.options
     const connection = new PlainConnection(ws, socket, this.writer, this.tick)
     this.connected(connection)
-    const meta = requestMeta(request, 'websocket', ws.protocol)
-    connection.session = gateway.openSession(pool, meta, connection, chosen)
+    const meta = requestMeta(request, 'websocket', ws.protocol, path)
+    connection.session = gateway.openSession(pool, meta, connection, chosen, key)
   }
 
   private resumable(
     ws: ClientSocket,
     socket: Socket,
     request: IncomingMessage,
-    pool: string,
+    { pool, path, key }: Target,
     chosen: NodeEntry | null,
   ): void {
     const { gateway } = this.options
-    const meta = requestMeta(request, 'websocket', ws.protocol)
+    const meta = requestMeta(request, 'websocket', ws.protocol, path)
     const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, {
       ...v1Options(this.options, pool),
-      onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen }, requestOf(resume)),
+      onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
     this.connected(connection)
   }

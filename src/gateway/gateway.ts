@@ -279,6 +279,7 @@ export class Gateway {
     meta: Omit<SessionMeta, 'id'>,
     connection: ClientConnection,
     chosen: NodeEntry | null = null,
+    key: string | null = null,
   ): Session {
     const isSpread = connection.transport === 'websocket' && this.placement.isByMessage(pool)
     const session = this.createSession(meta, ({ number, id, json }) => {
@@ -288,6 +289,7 @@ export class Gateway {
       }
       return new Session(this, number, id, pool, json, meta.address, connection.transport)
     })
+    session.key = key
     session.attach(connection)
     this.assign(session, chosen)
     return session

@@ -52,6 +52,11 @@ export class NodeTable {
     return this.inPool(pool).filter((node) => node instanceof LinkedNode)
   }
 
+  /** All that have a link and are up. */
+  linked(): LinkedNode[] {
+    return this.poolNames().flatMap((pool) => this.linkedIn(pool))
+  }
+
   poolNames(): string[] {
     return [...this.pools.keys()]
   }

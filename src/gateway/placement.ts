@@ -86,9 +86,10 @@ export class Placement {
     return this.pool(pool).policy.pick(nodes as readonly Candidate[], context) as NodeEntry | null
   }
 
-  private keyOf({ pool, address, meta }: Session): string | undefined {
+  private keyOf({ pool, address, meta, key }: Session): string | undefined {
     const { policy, hashKey } = this.rulesOf(pool)
     if (policy === 'ip-hash') return address
+    if (policy === 'key-hash' && key !== null) return key
     // Sessions are placed seldom; each keeping its key would cost more than reading it again.
     return policy === 'key-hash' ? clientKey(policy, hashKey, JSON.parse(meta) as SessionMeta) : undefined
   }

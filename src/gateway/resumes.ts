@@ -26,6 +26,8 @@ interface Arrival {
   readonly connection: ResumableConnection
   /** Where a new session is to go. */
   readonly chosen: NodeEntry | null
+  /** See `Session.key`. */
+  readonly key: string | null
 }
 
 /** A session that a client wants and this gateway does not have. */
@@ -115,8 +117,7 @@ export class Resumes {
   }
 
   nodeJoined(node: LinkedNode): void {
-    for (const { wanted, search, seek } of this.searches.values()) {
-      if (wanted.pool !== node.pool) continue
+    for (const { search, seek } of this.searches.values()) {
       search.ask(node)
       node.link.putJson(RecordType.seek, 0, 0, seek)
     }
@@ -172,7 +173,10 @@ export class Resumes {
     this.takings.clear()
   }
 
-  private open({ pool, meta, connection, chosen }: Arrival, notRecovered: ClientWelcome['reason']): void {
+  private open(
+    { pool, meta, connection, chosen, key }: Arrival,
+    notRecovered: ClientWelcome['reason'],
+  ): void {
     if (notRecovered !== null) this.gateway.counters.resumes[notRecovered]++
     if (connection.closed) return
     const token = newToken()
@@ -181,6 +185,7 @@ export class Resumes {
     const session = this.gateway.createSession(meta, ({ number, id, json }) => {
       return new ResumableSession(this.gateway, number, id, pool, json, address, transport, resume)
     })
+    session.key = key
     session.greetNew(connection, token, notRecovered)
     this.gateway.assign(session, chosen)
   }
@@ -197,7 +202,8 @@ export class Resumes {
     const search = new Search<LinkedNode>(gateway.now(), { answersMs: seekMs, unlinkedMs: seekUnlinkedMs })
     const running = { wanted, seek, search }
     this.searches.set(seek.seek, running)
-    for (const node of gateway.nodes.linkedIn(wanted.pool)) {
+    // A route may have led to another pool when the session began.
+    for (const node of gateway.nodes.linked()) {
       search.ask(node)
       node.link.putJson(RecordType.seek, 0, 0, seek)
     }
@@ -206,7 +212,7 @@ export class Resumes {
   }
 
   private conclude({ wanted, seek, search }: RunningSearch): void {
-    const result = search.result(this.gateway.now(), this.unlinked(wanted.pool))
+    const result = search.result(this.gateway.now(), this.unlinked())
     if (result === null || !this.searches.delete(seek.seek)) return
     // What was found waits at its node for the client's next connection.
     if (wanted.connection.closed) return
@@ -235,7 +241,7 @@ export class Resumes {
     end: number,
   ) {
     const { gateway } = this
-    const { request, tokenHash, token, connection, pool } = wanted
+    const { request, tokenHash, token, connection } = wanted
     const infoEnd = start + 8 + readU32(batch, start + 4)
     const info = parseTakenInfo(batch.subarray(start + 8, Math.min(infoEnd, end)))
     const acked = readU32(batch, start)
@@ -256,12 +262,14 @@ export class Resumes {
       gateway,
       number,
       meta.id,
-      pool,
+      // Not the pool that its client is led to now: a session stays where it is when a route changes.
+      node.pool,
       asciiJson(meta),
       meta.address,
       transport,
       resume,
     )
+    session.key = wanted.key
     gateway.addSession(session)
     gateway.counters.resumes[from === request.out ? 'taken' : 'gap']++
     const { out, since } = request
@@ -289,10 +297,10 @@ export class Resumes {
     node.link.putJson(RecordType.drop, 0, 0, { session, term })
   }
 
-  /** Nodes of the pool exist that this gateway cannot ask yet. */
-  private unlinked(pool: string): boolean {
+  /** Nodes exist that this gateway cannot ask yet. */
+  private unlinked(): boolean {
     const { cluster, nodes, limits, now, startedAtMs } = this.gateway
-    const known = cluster.registry.entries().filter((entry) => entry.kind === 'node' && entry.pool === pool)
+    const known = cluster.registry.entries().filter(({ kind }) => kind === 'node')
     if (known.length === 0) return now() - startedAtMs < limits.seekUnlinkedMs
     return known.some(({ id }) => (nodes.get(id)?.health ?? 'down') === 'down')
   }

@@ -81,6 +81,8 @@ export class Session {
   readonly address: string
   readonly transport: ClientConnection['transport']
   readonly openedAt = Date.now()
+  /** What leads to its node where the pool's policy is `key-hash`; null: what the pool says does. */
+  key: string | null = null
   readonly inbox = new Inbox()
   connection: ClientConnection | null = null
   node: NodeEntry | null = null

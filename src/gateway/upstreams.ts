@@ -46,11 +46,13 @@ export class Upstreams {
     meta: Omit<SessionMeta, 'id'>,
     connection: ClientConnection,
     dial: UpstreamDial,
+    key: string | null = null,
   ): UpstreamSession {
     const { gateway } = this
     const session = gateway.createSession(meta, ({ number, id, json }) => {
       return new UpstreamSession(gateway, number, id, pool, json, meta.address, connection.transport, dial)
     })
+    session.key = key
     session.attach(connection)
     return session
   }

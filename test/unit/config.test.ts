@@ -319,7 +319,7 @@ routes:
       'odd.yaml',
       'pools: {a: {}}\nroutes: [{path: /a, pool: a, affinity: {body: user}}]',
     )
-    await expect(checkConfigFile(odd)).rejects.toThrow('routes[0].affinity: goes with protocol: llm')
+    await expect(checkConfigFile(odd)).rejects.toThrow('routes[0].affinity: {body} goes with protocol: llm')
   })
 
   test('fit each other', async () => {
@@ -400,7 +400,7 @@ describe('mistakes in a file', () => {
     ['pools: {a: {migrate: never}}', '1:22: pools.a.migrate: expected one of "drain", "redial", got "never"'],
     [
       'pools: 5',
-      '1:8: pools: expected an object whose values are each an object with the keys upstreams, dns, migrate',
+      '1:8: pools: expected an object whose values are each an object with the keys of, upstreams, dns, migrate',
     ],
     ['routes: [{path: legacy, pool: a}]', '1:17: routes[0].path: expected a text such as "/legacy/*"'],
     ['routes: [{path: /a*b, pool: a}]', '1:17: routes[0].path: expected a text such as'],
@@ -512,7 +512,7 @@ describe('workers', () => {
     const name = await file('workers.yaml', 'workers: 4\n')
     const message =
       '4 workers find each other through Redis; set redis (EVENKEEL_REDIS, --redis), or workers to 1'
-    expect((await errorOf({ file: name, env: {} })).message).toBe(`${name}: ${message}`)
+    expect((await errorOf({ file: name, env: {} })).message).toBe(`${name}:1:10: ${message}`)
     expect((await errorOf({ env: { EVENKEEL_WORKERS: '4' } })).message).toBe(`EVENKEEL_WORKERS: ${message}`)
     const env = { EVENKEEL_REDIS: 'redis://127.0.0.1' }
     expect((await loadConfig({ file: name, env })).config.workers).toBe(4)

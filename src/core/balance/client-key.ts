@@ -16,6 +16,8 @@ export interface ShownClient {
   readonly query: string
   /** Names in lower case. */
   readonly headers: { readonly [name: string]: string | readonly string[] | undefined }
+  /** Found already; then nothing else is looked at. */
+  readonly key?: string | null
 }
 
 /** Longer ones are cut: clients choose them, and each is read to its end. */
@@ -28,7 +30,9 @@ export function clientKey(
   client: ShownClient,
 ): string | undefined {
   if (policy === 'ip-hash') return client.address
-  if (policy !== 'key-hash' || hashKey === null) return undefined
+  if (policy !== 'key-hash') return undefined
+  if (client.key != null) return client.key
+  if (hashKey === null) return undefined
   const shown = shownKey(hashKey, client)
   // Who shows no key is no single client.
   return shown === undefined || shown === '' ? undefined : shown.slice(0, keyCharsMax)

@@ -22,6 +22,11 @@ export function firstByHash(
   return best
 }
 
+/** Where the key lies between 0 and 1: evenly spread over keys, the same everywhere, another with another seed. */
+export function pointOf(key: string, seed: string): number {
+  return uniform(seedOf(key), seedOf(seed))
+}
+
 interface Seed {
   readonly high: number
   readonly low: number

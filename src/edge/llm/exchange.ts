@@ -22,6 +22,8 @@ import { WholeBlocks } from './whole-blocks.ts'
 
 export interface Generation {
   readonly pool: string
+  /** What its chat is known by, beside the credentials. */
+  readonly label: string
   readonly dialect: Dialect
   readonly request: GenerationRequest
   readonly body: Buffer

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Dialect, dialectOf, refusalOf } from '../../core/llm/dialect.ts'
-import { isChatId, parseGeneration } from '../../core/llm/request.ts'
+import { type Affinity, isChatId, parseGeneration } from '../../core/llm/request.ts'
 import type { Route } from '../../core/route/match.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
 import type { RelayedRun } from '../../gateway/relayed-run.ts'
@@ -55,7 +55,7 @@ export class LlmEdge implements ExchangeHost {
     request: IncomingMessage,
     response: ServerResponse,
     task: LlmTask,
-    { settings }: Target,
+    { settings, pool }: Target,
   ): Promise<void> {
     if (task.type === 'resume') {
       checkOrigin(request, settings.allowedOrigins)
@@ -63,7 +63,7 @@ export class LlmEdge implements ExchangeHost {
       return
     }
     try {
-      await this.generate(request, response, task)
+      await this.generate(request, response, task, pool)
     } catch (error) {
       if (!(error instanceof EvenkeelError) || response.headersSent) throw error
       refuse(request, response, task.dialect, error)
@@ -78,10 +78,10 @@ export class LlmEdge implements ExchangeHost {
 
   // ExchangeHost
 
-  started({ run }: RelayedRun, { pool, request: { chat }, owner }: Generation): void {
+  started({ run }: RelayedRun, { label, request: { chat }, owner }: Generation): void {
     if (chat === null) return
     // Without it the chat cannot be resumed, and is answered as one that is idle.
-    this.gateway.runs.label(labelOf(pool, owner, chat), run).catch(() => {})
+    this.gateway.runs.label(labelOf(label, owner, chat), run).catch(() => {})
   }
 
   over(exchange: Exchange): void {
@@ -94,19 +94,21 @@ export class LlmEdge implements ExchangeHost {
     request: IncomingMessage,
     response: ServerResponse,
     { route, dialect }: LlmTask & { type: 'generate' },
+    pool: string,
   ): Promise<void> {
     const { gateway } = this
-    const { pool, affinity = null, mode = 'attached' } = route
+    const { affinity = null, mode = 'attached' } = route
     const body = await readBody(request, gateway.limits.llmRequestBytes)
     const { headers } = request
     const parsed = parseGeneration({
       header: (name) => headers[name]?.toString(),
       body: body.toString(),
-      affinity,
+      affinity: affinity as Affinity | null,
       alwaysStreams: dialect === 'ai-sdk',
     })
     const generation: Generation = {
       pool,
+      label: labelPlace(route),
       dialect,
       request: parsed,
       body,
@@ -127,7 +129,7 @@ export class LlmEdge implements ExchangeHost {
     { route, chat }: LlmTask & { type: 'resume' },
   ): Promise<void> {
     const { runs, limits } = this.gateway
-    const run = await runs.labelled(labelOf(route.pool, request.headers.authorization ?? '', chat))
+    const run = await runs.labelled(labelOf(labelPlace(route), request.headers.authorization ?? '', chat))
     const stream = run === null ? null : new RunResponse(request, response, run, limits, { ids: false })
     const isOver = run === null || (await hasEnded(this.gateway, run))
     if (isOver || stream === null) {
@@ -140,10 +142,15 @@ export class LlmEdge implements ExchangeHost {
   }
 }
 
+/** Chats of one route are known by it, whichever pool has answered; those of routes without a name by the pool. */
+function labelPlace({ name, pool }: Route): string {
+  return name ?? pool
+}
+
 /** Who asks with other credentials does not get this chat. */
-function labelOf(pool: string, owner: string, chat: string): string {
+function labelOf(place: string, owner: string, chat: string): string {
   return createHash('sha256')
-    .update(JSON.stringify([pool, owner, chat]))
+    .update(JSON.stringify([place, owner, chat]))
     .digest('base64url')
 }
 

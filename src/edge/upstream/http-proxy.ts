@@ -6,8 +6,8 @@ import type { Gateway } from '../../gateway/gateway.ts'
 import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
-import type { Persistence } from '../persistence.ts'
 import { shownBy } from '../request-meta.ts'
+import type { Target } from '../target.ts'
 import { endToEnd, type HeaderPair, reasonPhrase } from './headers.ts'
 import { UpstreamPools } from './pools.ts'
 import { isCut, UpstreamRequest } from './request.ts'
@@ -21,6 +21,8 @@ export interface Answered {
   readonly data: Dispatcher.ResponseData
   /** The head as the client is to get it. */
   readonly headers: HeaderPair[]
+  /** See `Target`. */
+  readonly key: string | null
 }
 
 export interface HttpProxyOptions {
@@ -45,12 +47,8 @@ export class HttpProxy {
   }
 
   /** Throws what the client is to be answered. */
-  async request(
-    client: IncomingMessage,
-    response: ServerResponse,
-    pool: string,
-    persistence: Persistence | null,
-  ): Promise<void> {
+  async request(client: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+    const { pool, key, persistence } = target
     const { gateway } = this.options
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (response.destroyed) return
@@ -62,7 +60,7 @@ export class HttpProxy {
     })
     const request = new UpstreamRequest(client)
     const wish = persistence?.wish(client) ?? null
-    const shown = shownBy(client)
+    const shown = shownBy(client, key)
     const tried = new Set<UpstreamEntry>()
     for (;;) {
       const entry = gateway.choose(pool, wish, shown, tried) as UpstreamEntry | null
@@ -77,7 +75,7 @@ export class HttpProxy {
         entry.answered(gateway.now() - askedAt, gateway.now())
         entry.report(data.statusCode >= 500 ? 'error-response' : 'ok')
         entry.messages++
-        const answered = { entry, data, headers: this.head(data, client, entry, wish, persistence) }
+        const answered = { entry, data, headers: this.head(data, client, entry, wish, target), key }
         await this.answer(request, answered, client, response)
         return
       } catch (error) {
@@ -103,9 +101,9 @@ export class HttpProxy {
     client: IncomingMessage,
     entry: UpstreamEntry,
     wish: Wish | null,
-    persistence: Persistence | null,
+    { persistence, headers: own }: Target,
   ): HeaderPair[] {
-    const kept = endToEnd(headers as unknown as string[])
+    const kept = [...endToEnd(headers as unknown as string[]), ...own]
     const isThere = wish !== null && 'node' in wish && wish.node === entry.id
     return persistence === null || isThere ? kept : [...kept, ...persistence.headers(client, entry.id)]
   }

@@ -114,7 +114,7 @@ export function openEventSession(
   gateway: Gateway,
   pools: UpstreamPools,
   request: UpstreamRequest,
-  { entry, data, headers }: Answered,
+  { entry, data, headers, key }: Answered,
   client: IncomingMessage,
   response: ServerResponse,
 ): void {
@@ -127,7 +127,8 @@ export function openEventSession(
   response.flushHeaders()
   response.socket?.setNoDelay(true)
   const connection = new EventClient(response)
-  const session = gateway.upstreams!.openSession(entry.pool, requestMeta(client, 'sse', ''), connection, dial)
+  const meta = requestMeta(client, 'sse', '')
+  const session = gateway.upstreams!.openSession(entry.pool, meta, connection, dial, key)
   response.on('drain', () => session.connectionDrained())
   response.on('close', () => session.connectionClosed(connection, CloseCode.abnormal, ''))
   session.begin(line)

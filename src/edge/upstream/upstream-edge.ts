@@ -5,7 +5,6 @@ import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { UpstreamLine } from '../../gateway/upstream-line.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
-import type { Persistence } from '../persistence.ts'
 import { checkOrigin, requestMeta, shownBy } from '../request-meta.ts'
 import type { Target } from '../target.ts'
 import { checkHandshake, type WebSocketEdge } from '../websocket.ts'
@@ -41,39 +40,31 @@ export class UpstreamEdge {
   }
 
   /** Throws what the client is to be answered. */
-  async request(
-    request: IncomingMessage,
-    response: ServerResponse,
-    { pool, persistence }: Target,
-  ): Promise<void> {
-    await this.proxy.request(request, response, pool, persistence)
+  async request(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+    await this.proxy.request(request, response, target)
   }
 
   /** The upstream is asked first: a client whose upstream refuses is refused itself. Throws what the client is to be answered. */
-  async upgrade(
-    request: IncomingMessage,
-    socket: Socket,
-    head: Buffer,
-    { pool, persistence, settings }: Target,
-  ): Promise<void> {
+  async upgrade(request: IncomingMessage, socket: Socket, head: Buffer, target: Target): Promise<void> {
+    const { pool, key, persistence, settings } = target
     const { gateway, websocket } = this.options
     checkHandshake(request)
     checkOrigin(request, settings.allowedOrigins)
     const dial = new WebSocketDial(request, gateway.limits, (connection) => this.opened(connection))
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
-    const line = await this.dial(request, pool, persistence, dial)
+    const line = await this.dial(request, target, dial)
     if (gateway.stopping) {
       line.terminate()
       throw new EvenkeelError('DRAINING', 'the gateway stops; try again, another one will answer')
     }
     const { headers, subprotocol } = dial.answer!
     const naming = persistence?.headers(request, line.entry.id) ?? []
-    const answer = { headers: [...headers, ...naming], subprotocol }
+    const answer = { headers: [...headers, ...target.headers, ...naming], subprotocol }
     let accepted = false
     try {
       accepted = websocket.accept(request, socket, head, answer, (connection) => {
         const meta = requestMeta(request, 'websocket', subprotocol)
-        const session = gateway.upstreams!.openSession(pool, meta, connection, dial)
+        const session = gateway.upstreams!.openSession(pool, meta, connection, dial, key)
         connection.session = session
         session.begin(line)
       })
@@ -90,13 +81,12 @@ export class UpstreamEdge {
 
   private async dial(
     request: IncomingMessage,
-    pool: string,
-    persistence: Persistence | null,
+    { pool, key, persistence }: Target,
     dial: WebSocketDial,
   ): Promise<UpstreamLine> {
     const { gateway } = this.options
     const wish = persistence?.wish(request) ?? null
-    const shown = shownBy(request)
+    const shown = shownBy(request, key)
     const tried = new Set<UpstreamEntry>()
     let last: unknown
     while (tried.size < triesMax) {
