@@ -4,6 +4,7 @@ import type { Operator, RebalanceResult } from '../gateway/operator.ts'
 import type { NewUpstream } from '../gateway/upstream-directory.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { type ChannelPart, channelEverywhere } from './channel-members.ts'
+import { type ConfigControl, configRoutes } from './config-api.ts'
 import type { EventStreams } from './event-stream.ts'
 import { Peers } from './peers.ts'
 import { createRouter, route } from './router.ts'
@@ -48,9 +49,11 @@ export function createApi(options: {
   stats: Stats
   /** The other gateways of the cluster. */
   peers: Peers
+  /** null: it cannot be looked at. */
+  config: ConfigControl | null
   onError(error: unknown, request: IncomingMessage): void
 }): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
-  const { operator, events, stats, peers, onError } = options
+  const { operator, events, stats, peers, config, onError } = options
   const routes = [
     ...gatewayRoutes(operator, peers, stats),
     ...nodeRoutes(operator),
@@ -58,6 +61,7 @@ export function createApi(options: {
     ...sessionRoutes(operator, peers),
     ...channelRoutes(operator, peers),
     ...operationRoutes(operator, peers, events),
+    ...(config === null ? [] : configRoutes(config, peers)),
   ]
   return createRouter({ prefix: apiPrefix, routes, onError })
 }

@@ -12,6 +12,8 @@ export function sendProblem(
   response: ServerResponse,
   error: unknown,
   headers: Record<string, string> = {},
+  /** Members beside those of every problem (RFC 9457 §3.2). */
+  more: Record<string, unknown> = {},
 ): void {
   if (response.headersSent || response.destroyed) {
     response.destroy()
@@ -19,7 +21,12 @@ export function sendProblem(
   }
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
   const problem = toProblem(error)
-  send(response, problem.status, 'application/problem+json; charset=utf-8', JSON.stringify(problem))
+  send(
+    response,
+    problem.status,
+    'application/problem+json; charset=utf-8',
+    JSON.stringify({ ...problem, ...more }),
+  )
 }
 
 export function send(response: ServerResponse, status: number, type: string, body: string | Buffer): void {

@@ -5,6 +5,7 @@ import { enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { checkLocalRequest, isLoopbackHost } from './access.ts'
 import { apiPrefix, createApi } from './api.ts'
+import type { ConfigControl } from './config-api.ts'
 import { createEventStreams, type EventStreamOptions } from './event-stream.ts'
 import { send, sendJson, sendProblem } from './http.ts'
 import type { AdminLogger } from './logger.ts'
@@ -30,6 +31,8 @@ export interface InternalListenerOptions {
   forwarded?: (request: IncomingMessage, response: ServerResponse) => void
   /** Default: the operator's own readiness. */
   readyz?: () => { ready: boolean; reasons: string[] }
+  /** Default: none, and no calls for it. */
+  config?: ConfigControl
   /** Bounds of `GET /api/v1/events`. */
   events?: EventStreamOptions
 }
@@ -148,6 +151,7 @@ function createHandler(options: InternalListenerOptions): Handler {
     stats: options.stats,
     peers: new Peers(operator, options.adminToken),
     events: createEventStreams(operator, logger, options.events),
+    config: options.config ?? null,
     onError: (error, request) => reportUnexpected(logger, error, request),
   })
   const { pages: files = new Map<string, StaticFile>() } = options

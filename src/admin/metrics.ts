@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { NodeView, Operator } from '../gateway/operator.ts'
+import type { ConfigControl } from './config-api.ts'
 
 const prefix = 'evenkeel_'
 const eventLoopResolutionMs = 100
@@ -17,7 +18,7 @@ export interface Metrics {
 }
 
 /** Metrics of one gateway in a registry of their own, read from the operator when they are scraped. */
-export function createMetrics(operator: Operator): Metrics {
+export function createMetrics(operator: Operator, config: ConfigControl | null = null): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix, eventLoopMonitoringPrecision: eventLoopResolutionMs })
   registerNodes(registry, operator)
@@ -25,6 +26,7 @@ export function createMetrics(operator: Operator): Metrics {
   registerConnections(registry, operator)
   registerTraffic(registry, operator)
   registerRuns(registry, operator)
+  if (config !== null) registerReloads(registry, config)
   const unsubscribe = registerMigrations(registry, operator)
   const delay = registerEventLoop(registry)
   return {
@@ -273,6 +275,19 @@ function registerRuns(registry: Registry, operator: Operator): void {
     collect() {
       this.reset()
       for (const [outcome, count] of Object.entries(operator.runs.ended)) this.inc({ outcome }, count)
+    },
+  })
+}
+
+function registerReloads(registry: Registry, config: ConfigControl): void {
+  new Counter({
+    name: `${prefix}config_reloads_total`,
+    help: 'Times that the configuration was read again, by what came of it; invalid and failed change nothing.',
+    labelNames: ['outcome'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [outcome, count] of Object.entries(config.reloads)) this.inc({ outcome }, count)
     },
   })
 }

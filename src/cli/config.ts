@@ -81,6 +81,11 @@ export async function checkConfigFile(file: string): Promise<GatewayConfig> {
   return deepFreeze(config)
 }
 
+/** Checks one that was changed since it was read, by itself. Throws ConfigError. */
+export function validateConfig(config: GatewayConfig, source: string): void {
+  assertNone(inconsistencies(config), () => ({ source }))
+}
+
 /** Every environment variable that sets a value of the configuration, in the order of the schema. */
 export function environmentVariables(): ConfigLeaf[] {
   return configLeaves(toJsonSchema(configSchema))

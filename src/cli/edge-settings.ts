@@ -1,36 +1,29 @@
-import { randomBytes } from 'node:crypto'
 import { Persistence } from '../edge/persistence.ts'
 import type { EdgeSettings } from '../edge/target.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
 import { effectiveRoutes, nodePools } from './route-rules.ts'
 
-/** What the configuration means for requests of clients. */
-export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, logger: Logger): EdgeSettings {
+/** What the configuration means for requests of clients. `fallback`: the secret of a gateway that was given none. */
+export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, fallback: Buffer): EdgeSettings {
   const { pool, allowedOrigins } = config
   return {
     pool,
     allowedOrigins,
     routes: effectiveRoutes(config),
-    persistence: persistenceOf(config, tokens, logger),
+    persistence: persistenceOf(config, tokens, fallback),
   }
 }
 
 function persistenceOf(
   config: GatewayConfig,
   { persistenceSecret, nodeToken }: GatewayTokens,
-  logger: Logger,
+  fallback: Buffer,
 ): ReadonlyMap<string, Persistence> {
-  const { pool: served, pools, redis } = config
+  const { pool: served, pools } = config
   const { by, name, ttlMs } = config.persistence
   if (by === 'none') return new Map()
-  const shared = persistenceSecret ?? nodeToken
-  if (shared === null && by !== 'ip' && redis !== undefined) {
-    logger.warn(
-      'clients that return to another gateway are as new ones: set persistence.secretFile, or a node token, at all gateways',
-    )
-  }
-  const secret = shared ?? randomBytes(32)
+  const secret = persistenceSecret ?? nodeToken ?? fallback
   const create = (pool: string, name: string) => new Persistence({ by, name, ttlMs, pool, secret })
   // One client may be in several pools: each has a name of its own.
   const others = [...new Set([...nodePools(config), ...Object.keys(pools)])].filter((pool) => pool !== served)
@@ -38,4 +31,15 @@ function persistenceOf(
     [served, create(served, name)],
     ...others.map((pool): [string, Persistence] => [pool, create(pool, `${name}-${pool}`)]),
   ])
+}
+
+export function warnOfPersistence(
+  { persistence: { by }, redis }: GatewayConfig,
+  { persistenceSecret, nodeToken }: GatewayTokens,
+  logger: Logger,
+): void {
+  if (by === 'none' || by === 'ip' || redis === undefined || (persistenceSecret ?? nodeToken) !== null) return
+  logger.warn(
+    'clients that return to another gateway are as new ones: set persistence.secretFile, or a node token, at all gateways',
+  )
 }

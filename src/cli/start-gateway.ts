@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { hostname } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import { checkLocalRequest } from '../admin/access.ts'
 import { createAuthorization, createInternalListener } from '../admin/internal-listener.ts'
 import { createMetrics } from '../admin/metrics.ts'
@@ -16,25 +17,29 @@ import { MemoryCluster } from '../cluster/memory.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
 import { Directory } from '../gateway/directory.ts'
-import { Gateway } from '../gateway/gateway.ts'
+import { Gateway, type GatewayRules } from '../gateway/gateway.ts'
 import { GatewayDrain } from '../gateway/gateway-drain.ts'
 import { LinkedNode } from '../gateway/linked-node.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
 import type { RunService } from '../gateway/run-types.ts'
+import type { UpstreamMigrate } from '../gateway/upstream-entry.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
-import { type EvenkeelError, statusOf } from '../protocol/errors.ts'
+import { EvenkeelError, statusOf } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
-import { edgeSettings } from './edge-settings.ts'
+import { edgeSettings, warnOfPersistence } from './edge-settings.ts'
 import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
 import { commonRules, rulesByPool } from './pool-rules.ts'
+import { type ConfigOrigin, type ParentConfig, RunningConfig } from './running-config.ts'
 import { onlyUpstreams, upstreamPools } from './upstream-pools.ts'
 
 export interface RunningGateway {
   readonly operator: Operator
+  /** What it runs with, and how that is replaced. */
+  readonly configuration: RunningConfig
   readonly runs: RunService
   readonly publicPort: number
   readonly internalPort: number
@@ -58,17 +63,21 @@ const dashboardFolder = fileURLToPath(
 /** Time for close frames to reach clients and links before their sockets are cut. */
 const lastWordsMs = 200
 
-/** Wires one gateway together and listens. Throws what `listen` throws, with nothing left open. */
+/** Wires one gateway together and listens. `origin`: what its configuration can be read from again. Throws what `listen` throws, with nothing left open. */
 export async function startGateway(
   config: GatewayConfig,
   tokens: GatewayTokens,
   logger: Logger,
   extra: Extra | null = null,
+  origin: ConfigOrigin | ParentConfig | null = null,
 ): Promise<RunningGateway> {
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
   const cluster = await joinCluster(config, logger)
-  const pools = Object.entries(onlyUpstreams(config))
+  // One object for all who look at it: a limit that changes is changed in place.
+  const limits = { ...defaultLimits, ...config.limits }
+  const fallbackSecret = randomBytes(32)
+  warnOfPersistence(config, tokens, logger)
   const directory = new Directory({
     pools: upstreamPools(onlyUpstreams(config)),
     shared: cluster.upstreams,
@@ -79,19 +88,10 @@ export async function startGateway(
   })
   const gateway = new Gateway({
     id,
-    limits: { ...defaultLimits, ...config.limits },
-    policy: config.policy,
-    rules: commonRules(config),
-    pools: rulesByPool(config.pools),
-    maxOverShare: config.persistence.maxOverShare,
+    limits,
+    ...gatewayRules(config),
     cluster,
-    slowConsumer: config.slowConsumer,
-    history: config.channels.history,
-    upstreams:
-      pools.length === 0
-        ? null
-        : { source: directory, migrate: new Map(pools.map(([name, { migrate }]) => [name, migrate])) },
-    rebalance: { ...config.rebalance, maxMovesPerRound: config.rebalance.maxMovesPerRound ?? null },
+    upstreams: { source: directory, migrate: migrateByPool(config) },
   })
   const drain = new GatewayDrain(gateway, turnAway)
   const operator = new OperatorView(gateway, drain, directory)
@@ -105,15 +105,17 @@ export async function startGateway(
     onNode: (hello, link) => gateway.nodeJoined(hello, link),
     onRefused: (reason, address) => logger.warn({ reason, address }, 'link refused'),
   })
+  const settings = { current: edgeSettings(config, tokens, fallbackSecret) }
   const clients = createPublicListener({
     gateway,
-    settings: { current: edgeSettings(config, tokens, logger) },
+    settings,
     peerToken: tokens.adminToken,
     extra,
     readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
-  const metrics = createMetrics(operator)
+  const configuration = new RunningConfig({ gatewayId: id, config, tokens, logger, origin, apply })
+  const metrics = createMetrics(operator, configuration)
   const stats = createStats(operator)
   const internal = createInternalListener({
     operator,
@@ -122,6 +124,7 @@ export async function startGateway(
     stats,
     pages: readPages(dashboardFolder),
     logger,
+    config: configuration,
     listenHost: config.internal.host,
     forwarded: (request, response) => clients.forwarded.forwarded(request, response),
   })
@@ -147,6 +150,30 @@ export async function startGateway(
   function ownPorts(): number[] {
     const listening = [internal, clients.server].filter(({ listening }) => listening).map(portOf)
     return [config.internal.port, config.public.port, ...listening]
+  }
+
+  /** Throws with nothing changed. */
+  async function apply(next: GatewayConfig, nextTokens: GatewayTokens): Promise<void> {
+    const wanted = edgeSettings(next, nextTokens, fallbackSecret)
+    const upstreams = onlyUpstreams(next)
+    const conflict = gateway.kindConflict(new Set(Object.keys(upstreams)))
+    if (conflict !== null) throw new EvenkeelError('CONFLICT', conflict)
+    directory.configure(upstreamPools(upstreams))
+    gateway.upstreams!.configure(migrateByPool(next))
+    const isBounded = isDeepStrictEqual(limits, { ...limits, ...next.limits })
+    Object.assign(limits, next.limits)
+    gateway.configure(gatewayRules(next))
+    if (!isBounded) clients.limitsChanged()
+    logger.level = next.log.level
+    // Clients are led to upstreams that were looked at.
+    await lookAtUpstreams(next)
+    settings.current = wanted
+  }
+
+  async function lookAtUpstreams(wanted: GatewayConfig): Promise<void> {
+    if (Object.keys(onlyUpstreams(wanted)).length === 0) return
+    if (!directory.started) directory.start()
+    await directory.settled()
   }
 
   function announce(state: GatewayEntry['state']): Promise<boolean> {
@@ -188,19 +215,33 @@ export async function startGateway(
   try {
     const internalPort = await listen(internal, config.internal)
     gateway.start()
-    if (pools.length > 0) {
-      directory.start()
-      await directory.settled()
-    }
+    await lookAtUpstreams(config)
     // Who has clients is known to the others, and knows them: requests of one client may come to any of them.
     await announce('active')
     await cluster.registry.refresh()
     const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
-    return { operator, runs: gateway.runs, publicPort, internalPort, leave, close }
+    return { operator, configuration, runs: gateway.runs, publicPort, internalPort, leave, close }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+function gatewayRules(config: GatewayConfig): GatewayRules {
+  const { rebalance } = config
+  return {
+    policy: config.policy,
+    rules: commonRules(config),
+    pools: rulesByPool(config.pools),
+    maxOverShare: config.persistence.maxOverShare,
+    slowConsumer: config.slowConsumer,
+    history: config.channels.history,
+    rebalance: { ...rebalance, maxMovesPerRound: rebalance.maxMovesPerRound ?? null },
+  }
+}
+
+function migrateByPool(config: GatewayConfig): Map<string, UpstreamMigrate> {
+  return new Map(Object.entries(onlyUpstreams(config)).map(([name, { migrate }]) => [name, migrate]))
 }
 
 export function newGatewayId(): string {

@@ -32,6 +32,8 @@ export interface PublicListener {
   readonly server: Server
   /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
   readonly forwarded: Pick<EngineIoEdge, 'forwarded' | 'forwardedUpgrade'>
+  /** The gateway's limits were changed in place. */
+  limitsChanged(): void
   /** Closes the listening socket. Connections go on; requests over those that are kept alive are still answered. */
   stopAccepting(): void
   /** Resolves when nothing of upstreams is being answered any more, at the latest after this time. */
@@ -215,6 +217,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     forwarded: {
       forwarded: (request, response) => answerErrors(forwarded(request, response), request, response),
       forwardedUpgrade: (request, socket, head) => engineOf(request).forwardedUpgrade(request, socket, head),
+    },
+    limitsChanged() {
+      server.headersTimeout = limits.handshakeMs
+      upstreams.limitsChanged()
     },
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.

@@ -108,15 +108,27 @@ export interface ChannelsOptions {
  * itself. The bus is told about the first and the last member of each channel.
  */
 export class Channels {
-  private readonly options: ChannelsOptions
+  private options: ChannelsOptions
   private readonly channels = new Map<string, Channel>()
   private readonly reads: HistoryReads
+  private watching = false
 
   constructor(options: ChannelsOptions) {
     this.options = options
     this.reads = new HistoryReads(options.cluster.history)
-    if (options.rules.length === 0) return
-    options.cluster.bus.onGap((names) => {
+    this.watchGaps()
+  }
+
+  /** Channels that somebody is in here stay as they are until they are empty; what is published is kept by the new rules at once. */
+  configure(rules: readonly HistoryRule[]): void {
+    this.options = { ...this.options, rules }
+    this.watchGaps()
+  }
+
+  private watchGaps(): void {
+    if (this.watching || this.options.rules.length === 0) return
+    this.watching = true
+    this.options.cluster.bus.onGap((names) => {
       for (const name of names) this.channels.get(name)?.history?.interrupted()
     })
   }

@@ -3,7 +3,7 @@ import { DnsDiscovery, type FoundServer } from '../cluster/dns-discovery.ts'
 import { lookupAddresses } from '../cluster/name-lookup.ts'
 import type { SharedUpstreams, StoredUpstreams } from '../cluster/upstreams.ts'
 import { parseBlock } from '../core/net/address.ts'
-import type { AddressRules } from '../core/net/address-rules.ts'
+import { type AddressRules, refusalOfAddress } from '../core/net/address-rules.ts'
 import {
   defaultUpstreamId,
   isUpstreamId,
@@ -69,7 +69,7 @@ export class Directory implements UpstreamDirectory {
   private readonly finder: AddressFinder
   private readonly now: () => number
   private readonly onProblem: (problem: EvenkeelError) => void
-  private readonly pools = new Map<string, Pool>()
+  private pools = new Map<string, Pool>()
   private readonly members = new Map<string, DirectoryMember>()
   private readonly probes: UpstreamProbes
   private readonly listeners = new Set<(change: UpstreamChange) => void>()
@@ -90,7 +90,7 @@ export class Directory implements UpstreamDirectory {
     this.finder = { lookup: options.lookup ?? lookupAddresses, refuse: options.refuse ?? (() => null) }
     this.now = options.now ?? (() => performance.now())
     this.onProblem = options.onProblem ?? (() => {})
-    for (const settings of options.pools) this.pools.set(settings.name, this.createPool(settings))
+    for (const settings of options.pools) this.pools.set(settings.name, this.createPool(settings, null))
     this.probes = new UpstreamProbes({
       members: this.members,
       settings: (pool) => this.pools.get(pool)!.settings.probe,
@@ -99,6 +99,47 @@ export class Directory implements UpstreamDirectory {
       random: options.random ?? Math.random,
       changed: (ids) => this.changed(ids),
     })
+  }
+
+  /**
+   * Has these pools from now on. An upstream that is on no list any more is removed, and so is one whose address may not be used any more.
+   * Throws CONFIG_INVALID, with nothing changed.
+   */
+  configure(pools: readonly UpstreamPool[]): void {
+    const former = this.pools
+    this.pools = new Map(
+      pools.map((settings): [string, Pool] => {
+        const known = former.get(settings.name)
+        const isSame = known !== undefined && isDeepStrictEqual(known.settings, settings)
+        return [settings.name, isSame ? known : this.createPool(settings, known ?? null)]
+      }),
+    )
+    const kept = new Set([...this.pools.values()].map(({ discovery }) => discovery))
+    for (const { discovery } of former.values()) if (!kept.has(discovery)) discovery?.close()
+    if (this.timer === null) return
+    const known = new Set([...former.values()].map(({ discovery }) => discovery))
+    for (const { discovery } of this.pools.values()) if (!known.has(discovery)) discovery?.start()
+    for (const member of this.members.values()) this.adjust(member)
+    this.reconcile()
+    this.tick()
+  }
+
+  /** The member by the settings that its pool has now. */
+  private adjust(member: DirectoryMember): void {
+    const { spec, address, probe } = member
+    const pool = this.pools.get(spec.pool)
+    if (pool === undefined) return
+    probe.rules = pool.settings.probe
+    const { allowed } = pool
+    const isRefused =
+      address !== null && refusalOfAddress(address.host, { allowed, loopback: spec.loopback }) !== null
+    // What is wanted of it is added anew, and looked up by the new rules.
+    if (isRefused) this.drop(member)
+    else if (address === null) member.lookAt = Number.NEGATIVE_INFINITY
+  }
+
+  get started(): boolean {
+    return this.timer !== null
   }
 
   start(): void {
@@ -230,25 +271,38 @@ export class Directory implements UpstreamDirectory {
 
   // Lists.
 
-  private createPool(settings: UpstreamPool): Pool {
+  /** `former`: as it was until now; what DNS has said goes on to count where the question is the same. */
+  private createPool(settings: UpstreamPool, former: Pool | null): Pool {
     const { name, dns, allowedAddresses } = settings
-    const pool: Pool = {
+    const base = {
       settings,
       allowed: allowedAddresses?.map((text) => blockOf(name, text)) ?? null,
       configured: configuredSpecs(settings),
-      discovery: dns === null ? null : this.createDiscovery(() => pool, dns),
-      found: [],
-      answered: dns === null,
     }
-    return pool
+    if (former !== null && dns !== null && isDeepStrictEqual(former.settings.dns, dns)) {
+      const { discovery, found, answered } = former
+      return { ...base, discovery, found, answered }
+    }
+    const discovery = dns === null ? null : this.createDiscovery(name, dns)
+    return { ...base, discovery, found: [], answered: dns === null }
   }
 
-  private createDiscovery(pool: () => Pool, query: NonNullable<UpstreamPool['dns']>): DnsDiscovery {
-    const answered = (servers: readonly FoundServer[] | null) => {
-      pool().answered = true
-      if (servers !== null) pool().found = foundSpecs(pool().settings, servers)
+  private createDiscovery(name: string, query: NonNullable<UpstreamPool['dns']>): DnsDiscovery {
+    const discovery: DnsDiscovery = this.openDiscovery(query, (servers) => {
+      const pool = this.pools.get(name)
+      // A late answer to a question that is not asked any more.
+      if (pool?.discovery !== discovery) return
+      pool.answered = true
+      if (servers !== null) pool.found = foundSpecs(pool.settings, servers)
       this.reconcile()
-    }
+    })
+    return discovery
+  }
+
+  private openDiscovery(
+    query: NonNullable<UpstreamPool['dns']>,
+    answered: (servers: readonly FoundServer[] | null) => void,
+  ): DnsDiscovery {
     return new DnsDiscovery({
       query,
       onAnswer: answered,
@@ -323,6 +377,11 @@ export class Directory implements UpstreamDirectory {
     this.lookups--
     member.looking = false
     if (this.closed || this.members.get(member.id) !== member) return
+    if (this.pools.get(member.spec.pool)?.allowed !== allowed) {
+      // Judged by rules that do not hold any more.
+      member.lookAt = Number.NEGATIVE_INFINITY
+      return
+    }
     if (problem !== null && problem !== member.problem) {
       const result = member.address === null ? 'is not used' : 'keeps the address that it has'
       this.onProblem(new EvenkeelError('FORBIDDEN', `upstream ${member.id} ${result}: ${problem}`))

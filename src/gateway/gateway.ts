@@ -32,7 +32,7 @@ import { NodeTable } from './node-table.ts'
 import { OnceCasts } from './once-casts.ts'
 import { type OperationRecord, Operations } from './operations.ts'
 import type { Counters, OperatorEvent, Untimed } from './operator.ts'
-import { Placement } from './placement.ts'
+import { Placement, type PlacementRules } from './placement.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
 import type { ResumableSession } from './resumable-session.ts'
 import { Resumes } from './resumes.ts'
@@ -44,9 +44,8 @@ import { Turn } from './turn.ts'
 import { UpstreamEntry } from './upstream-entry.ts'
 import { Upstreams, type UpstreamsOptions } from './upstreams.ts'
 
-export interface GatewayOptions {
-  id: string
-  limits: Readonly<Limits>
+/** What can be changed while the gateway runs. */
+export interface GatewayRules {
   policy: PolicyName
   /** Of all pools, beside the policy. */
   rules?: Partial<PoolRules>
@@ -55,12 +54,18 @@ export interface GatewayOptions {
   rebalance: RebalanceOptions
   /** How far beyond its fair share a node may be taken by clients that return to it, as a part of that. Default 0.25. */
   maxOverShare?: number
-  /** The other gateways, or none. */
-  cluster: ClusterMember
   /** Default `close`. */
   slowConsumer?: SlowConsumerPolicy
   /** Which channels have a history, by the first rule that matches; the same at all gateways. Default: none. */
   history?: readonly HistoryRule[]
+}
+
+export interface GatewayOptions extends GatewayRules {
+  id: string
+  /** May be changed in place; what was begun by a former value ends by it. */
+  limits: Readonly<Limits>
+  /** The other gateways, or none. */
+  cluster: ClusterMember
   /** Default: none. */
   upstreams?: UpstreamsOptions | null
   /** Monotonic milliseconds. Default: `performance.now`. */
@@ -101,7 +106,7 @@ export class Gateway {
   readonly rooms = new Rooms()
   readonly onceCasts = new OnceCasts()
   readonly cluster: ClusterMember
-  readonly slowConsumer: SlowConsumerPolicy
+  slowConsumer: SlowConsumerPolicy
   readonly nodes: NodeTable
   readonly operations: Operations
   readonly migrator: Migrator
@@ -158,16 +163,11 @@ export class Gateway {
     })
     this.placement = new Placement({
       nodes: this.nodes,
-      rules: { ...options.rules, policy: options.policy },
-      pools: options.pools ?? new Map(),
-      maxOverShare: options.maxOverShare ?? 0.25,
+      ...placementRules(options),
       random: options.random ?? Math.random,
     })
     this.migrator = new Migrator({
-      window: options.limits.migrationWindow,
-      movesPerSecond: options.limits.migrationsPerSecond,
-      prepareMs: options.limits.prepareMs,
-      quiesceMs: options.limits.quiesceMs,
+      limits: options.limits,
       now: this.now,
       onResult: (result) => this.moveEnded(result),
     })
@@ -181,6 +181,31 @@ export class Gateway {
       cluster: options.cluster,
       publish: (event) => this.publish(event),
     })
+  }
+
+  /** Why pools cannot be of upstreams, or not be, as is wanted: a pool has one kind of nodes. null: they can. */
+  kindConflict(ofUpstreams: ReadonlySet<string>): string | null {
+    for (const node of this.nodes.all()) {
+      const { pool, id } = node
+      if (ofUpstreams.has(pool) === node instanceof UpstreamEntry || node.health === 'down') continue
+      if (ofUpstreams.has(pool))
+        return `pools.${pool}: node ${id} is linked and in this pool; upstreams need another`
+    }
+    return null
+  }
+
+  private hasUpstreams(pool: string): boolean {
+    return this.nodes.all().some((node) => node.pool === pool && node instanceof UpstreamEntry)
+  }
+
+  /** From now on; nobody is closed or moved by it. */
+  configure(rules: GatewayRules): void {
+    this.slowConsumer = rules.slowConsumer ?? 'close'
+    this.placement.configure(placementRules(rules))
+    this.channels.configure(rules.history ?? [])
+    this.rebalancer.configure(rules.rebalance)
+    // A policy may have a place for who waits; shares may be others now.
+    this.nodesChanged()
   }
 
   start(): void {
@@ -300,7 +325,7 @@ export class Gateway {
     if (spread === undefined) {
       spread = {
         dispatcher: new Dispatcher(),
-        orderBy: this.placement.rulesOf(pool).orderBy,
+        orderBy: () => this.placement.rulesOf(pool).orderBy,
         nodes: () => this.nodes.inPool(pool),
         nextNumber: () => this.nextNumber(),
         addLane: (lane) => this.sessions.set(lane.number, lane),
@@ -340,7 +365,7 @@ export class Gateway {
 
   /** Throws CONFLICT when the id is live. */
   nodeJoined(hello: Hello, link: Link): { handlers: LinkHandlers; joined(): void } {
-    if (this.upstreams?.has(hello.pool)) {
+    if (this.upstreams?.has(hello.pool) || this.hasUpstreams(hello.pool)) {
       throw new EvenkeelError(
         'CONFLICT',
         `pool ${hello.pool} is one of upstreams; give nodes that are linked another pool`,
@@ -701,6 +726,10 @@ export class Gateway {
       this.rebalancer.soon()
     },
   }
+}
+
+function placementRules({ policy, rules, pools, maxOverShare }: GatewayRules): PlacementRules {
+  return { rules: { ...rules, policy }, pools: pools ?? new Map(), maxOverShare: maxOverShare ?? 0.25 }
 }
 
 /** A sequence in 0..1 whose first n values are spread evenly for every n: the bits of the index, mirrored. */

@@ -72,6 +72,12 @@ export class LoadBalancer {
     this.context = context
   }
 
+  /** The rules of pools have changed. */
+  reconfigured(): void {
+    for (const { name, hysteresis } of this.pools.values())
+      hysteresis.tolerance = this.context.placement.rulesOf(name).loadTolerance
+  }
+
   /** Plans no more. What is under way goes on. */
   retire(): void {
     this.stopped = true

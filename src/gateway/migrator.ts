@@ -4,6 +4,7 @@ import {
   type HandoverPhase,
   handoverStep,
 } from '../core/session/handover.ts'
+import type { Limits } from '../protocol/limits.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { MigrationOutcome, MigrationReason } from './operator.ts'
 import type { Session } from './session.ts'
@@ -32,11 +33,8 @@ export interface MoveSource {
 }
 
 export interface MigratorOptions {
-  window: number
-  /** 0: no budget. */
-  movesPerSecond: number
-  prepareMs: number
-  quiesceMs: number
+  /** Read at each use: they may change. */
+  limits: Pick<Limits, 'migrationWindow' | 'migrationsPerSecond' | 'prepareMs' | 'quiesceMs'>
   now: () => number
   onResult(result: MoveResult): void
 }
@@ -58,7 +56,7 @@ const outcomes: Record<HandoverEvent, MigrationOutcome> = {
 /** How often deadlines and the budget are looked at while there is something to do. */
 const tickMs = 25
 
-/** Carries out migrations: at most `window` at once, at most `movesPerSecond` started in a second. */
+/** Carries out migrations: at most `limits.migrationWindow` at once, at most `limits.migrationsPerSecond` started in a second. */
 export class Migrator {
   private readonly options: MigratorOptions
   private readonly moves = new Set<Move>()
@@ -70,7 +68,7 @@ export class Migrator {
 
   constructor(options: MigratorOptions) {
     this.options = options
-    this.budget = options.movesPerSecond / 10
+    this.budget = options.limits.migrationsPerSecond / 10
     this.refilledAt = options.now()
   }
 
@@ -111,7 +109,7 @@ export class Migrator {
     this.pumping = true
     this.refill()
     for (const source of this.sources) {
-      while (this.moves.size < this.options.window && (source.ownBudget || this.hasBudget)) {
+      while (this.moves.size < this.options.limits.migrationWindow && (source.ownBudget || this.hasBudget)) {
         const next = source.next()
         if (next === null) break
         if (!source.ownBudget) this.budget--
@@ -126,15 +124,15 @@ export class Migrator {
     this.moves.delete(move)
     this.options.onResult(result)
     move.source.result(result)
-    if (this.moves.size <= this.options.window / 2) this.pump()
+    if (this.moves.size <= this.options.limits.migrationWindow / 2) this.pump()
   }
 
   private get hasBudget(): boolean {
-    return this.options.movesPerSecond === 0 || this.budget >= 1
+    return this.options.limits.migrationsPerSecond === 0 || this.budget >= 1
   }
 
   private refill(): void {
-    const rate = this.options.movesPerSecond
+    const rate = this.options.limits.migrationsPerSecond
     const now = this.options.now()
     this.budget = Math.min(Math.max(1, rate / 10), this.budget + ((now - this.refilledAt) / 1000) * rate)
     this.refilledAt = now
@@ -178,7 +176,7 @@ export class Move {
     this.to = target
     this.attempt = session.nextTerm()
     this.options = options
-    this.deadlineAt = options.now() + options.prepareMs
+    this.deadlineAt = options.now() + options.limits.prepareMs
     this.done = done
   }
 
@@ -229,7 +227,7 @@ export class Move {
     switch (effect) {
       case 'quiesce-source':
         this.quiescedAt = this.options.now()
-        this.deadlineAt = this.quiescedAt + this.options.quiesceMs
+        this.deadlineAt = this.quiescedAt + this.options.limits.quiesceMs
         session.quiesce(this.attempt)
         break
       case 'resume-source':

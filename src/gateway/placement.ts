@@ -9,13 +9,16 @@ import type { NodeEntry } from './node-entry.ts'
 import type { NodeTable } from './node-table.ts'
 import type { Session } from './session.ts'
 
-export interface PlacementOptions {
-  readonly nodes: NodeTable
+export interface PlacementRules {
   /** Of all pools. */
   readonly rules: Partial<PoolRules>
   /** By pool, what is different there. */
   readonly pools: ReadonlyMap<string, Partial<PoolRules>>
   readonly maxOverShare: number
+}
+
+export interface PlacementOptions extends PlacementRules {
+  readonly nodes: NodeTable
   random(): number
 }
 
@@ -28,11 +31,23 @@ const byKey = policies['key-hash']()
 
 /** Gives sessions and requests their nodes, by the rules of their pool. */
 export class Placement {
-  private readonly options: PlacementOptions
+  private options: PlacementOptions
   private readonly pools = new Map<string, Pool>()
 
   constructor(options: PlacementOptions) {
     this.options = options
+  }
+
+  /** Holds for who gets a node from now on. A pool with the same policy as before goes on with whose turn it is. */
+  configure(rules: PlacementRules): void {
+    this.options = { ...this.options, ...rules }
+    for (const [name, { rules: before, policy }] of this.pools) {
+      const after = this.rulesFor(name)
+      this.pools.set(name, {
+        rules: after,
+        policy: after.policy === before.policy ? policy : policies[after.policy](),
+      })
+    }
   }
 
   rulesOf(pool: string): PoolRules {
@@ -102,11 +117,15 @@ export class Placement {
   private pool(name: string): Pool {
     let pool = this.pools.get(name)
     if (pool === undefined) {
-      const { rules: ofAll, pools } = this.options
-      const rules = { ...defaultPoolRules, ...ofAll, ...pools.get(name) }
+      const rules = this.rulesFor(name)
       pool = { rules, policy: policies[rules.policy]() }
       this.pools.set(name, pool)
     }
     return pool
+  }
+
+  private rulesFor(name: string): PoolRules {
+    const { rules, pools } = this.options
+    return { ...defaultPoolRules, ...rules, ...pools.get(name) }
   }
 }

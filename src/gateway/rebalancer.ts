@@ -60,7 +60,7 @@ interface RunningPlan {
  * for the whole cluster, and each carries out the part that it holds; when they cannot agree, each plans its own part.
  */
 export class Rebalancer {
-  private readonly options: RebalanceOptions
+  private options: RebalanceOptions
   private readonly context: RebalancerContext
   private readonly rounds = new Map<string, RebalanceRound>()
   private readonly plans = new Map<string, RunningPlan>()
@@ -76,9 +76,12 @@ export class Rebalancer {
   constructor(options: RebalanceOptions, context: RebalancerContext) {
     this.options = options
     this.context = context
+    const maxMovesPerRound = () => this.options.maxMovesPerRound
     this.byLoad = new LoadBalancer({
       ...context,
-      maxMovesPerRound: options.maxMovesPerRound,
+      get maxMovesPerRound() {
+        return maxMovesPerRound()
+      },
       lead: async (pool) => this.isAlone() || (await this.lead(pool).catch(() => true)),
       resign: (pool) => void context.cluster.registry.resign(leaseOf(pool)),
       tell: (message) => this.tell(message).catch(() => {}),
@@ -88,20 +91,42 @@ export class Rebalancer {
   start(): void {
     // It rejects only when the bus is closed.
     this.context.cluster.bus.subscribe(controlTopic, (payload) => this.receive(payload)).catch(() => {})
+    this.begin()
+  }
+
+  /** Plans so from now on; what is under way goes on. Also to be called when the rules of pools have changed. */
+  configure(options: RebalanceOptions): void {
+    const isSamePace =
+      options.enabled === this.options.enabled && options.intervalMs === this.options.intervalMs
+    this.options = options
+    this.byLoad.reconfigured()
+    // Timers that begin anew with every change might never come to their end.
+    if (isSamePace || this.retired) return
+    this.pause()
+    this.begin()
+  }
+
+  private begin(): void {
     const { enabled, intervalMs } = this.options
-    if (enabled && intervalMs > 0) {
-      this.interval = setInterval(() => void this.planAll(), intervalMs)
-      this.looks = setInterval(() => this.look(), Math.min(intervalMs, lookMs))
-    }
+    if (!enabled || intervalMs === 0) return
+    this.interval = setInterval(() => void this.planAll(), intervalMs)
+    this.looks = setInterval(() => this.look(), Math.min(intervalMs, lookMs))
+  }
+
+  private pause(): void {
+    if (this.looks !== null) clearInterval(this.looks)
+    if (this.interval !== null) clearInterval(this.interval)
+    if (this.debounce !== null) clearTimeout(this.debounce)
+    this.looks = null
+    this.interval = null
+    this.debounce = null
   }
 
   /** Leaves planning to the other gateways; what they plan is still carried out here. */
   retire(): void {
     this.retired = true
     this.byLoad.retire()
-    if (this.looks !== null) clearInterval(this.looks)
-    if (this.interval !== null) clearInterval(this.interval)
-    if (this.debounce !== null) clearTimeout(this.debounce)
+    this.pause()
     for (const pool of this.context.nodes.poolNames())
       void this.context.cluster.registry.resign(leaseOf(pool))
   }

@@ -9,7 +9,7 @@ import { Session, type SessionHost } from './session.ts'
 export interface SpreadPool {
   readonly dispatcher: Dispatcher<NodeEntry>
   /** The field whose value messages are kept in order by, or null. */
-  readonly orderBy: string | null
+  orderBy(): string | null
   nodes(): readonly NodeEntry[]
   nextNumber(): number
   /** Records of this number are the lane's from now on. */
@@ -223,7 +223,7 @@ export class SpreadSession extends Session {
   }
 
   private orderOf(payload: Buffer, text: boolean): string | null {
-    const { orderBy } = this.spread
+    const orderBy = this.spread.orderBy()
     if (orderBy === null || !text) return null
     try {
       const value = (JSON.parse(payload.toString()) as Record<string, unknown> | null)?.[orderBy]

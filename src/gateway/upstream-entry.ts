@@ -13,7 +13,7 @@ const refusingMs = 500
 export class UpstreamEntry extends NodeEntry {
   /** As the directory said last. */
   upstream: Upstream
-  readonly migrate: UpstreamMigrate
+  migrate: UpstreamMigrate
   /** It is on no list any more, and goes when it is empty. */
   leaving = false
   /** Clients whose connection to it is being made. */

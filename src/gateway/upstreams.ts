@@ -16,7 +16,7 @@ export interface UpstreamsOptions {
 export class Upstreams {
   readonly source: UpstreamSource
   private readonly gateway: Gateway
-  private readonly migrate: ReadonlyMap<string, UpstreamMigrate>
+  private migrate: ReadonlyMap<string, UpstreamMigrate>
   private unsubscribe: (() => void) | null = null
 
   constructor(gateway: Gateway, { source, migrate }: UpstreamsOptions) {
@@ -33,6 +33,13 @@ export class Upstreams {
   stop(): void {
     this.unsubscribe?.()
     for (const node of this.gateway.nodes.all()) if (node instanceof UpstreamEntry) node.stop()
+  }
+
+  /** What there is of a pool that is gone is drained: the source says that it is removed. */
+  configure(migrate: ReadonlyMap<string, UpstreamMigrate>): void {
+    this.migrate = migrate
+    for (const node of this.gateway.nodes.all())
+      if (node instanceof UpstreamEntry) node.migrate = migrate.get(node.pool) ?? node.migrate
   }
 
   /** Whether the pool's nodes are upstreams. */

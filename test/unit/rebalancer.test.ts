@@ -35,10 +35,7 @@ async function setUp(options: { intervalMs?: number } = {}) {
       gatewayId: 'gw-1',
       nodes,
       migrator: new Migrator({
-        window: 1,
-        movesPerSecond: 0,
-        prepareMs: 1_000,
-        quiesceMs: 1_000,
+        limits: { migrationWindow: 1, migrationsPerSecond: 0, prepareMs: 1_000, quiesceMs: 1_000 },
         now: () => performance.now(),
         onResult() {},
       }),

@@ -3,9 +3,10 @@ import { backoffMs } from '../../core/backoff.ts'
 import type { GatewayConfig, GatewayTokens } from '../config-schema.ts'
 import { CommandFailed } from '../errors.ts'
 import type { Logger } from '../logger.ts'
+import type { ReloadNote } from '../running-config.ts'
 import type { ReadyReport } from './messages.ts'
 import { workerConfig } from './worker-config.ts'
-import { WorkerProcess } from './worker-process.ts'
+import { type WorkerHandlers, WorkerProcess } from './worker-process.ts'
 
 export interface ReadyWorker extends Omit<ReadyReport, 'type'> {
   readonly pid: number
@@ -14,6 +15,9 @@ export interface ReadyWorker extends Omit<ReadyReport, 'type'> {
 export interface SupervisorOptions {
   config: GatewayConfig
   tokens: GatewayTokens
+  /** Of the configuration. */
+  file: string | null
+  handlers: WorkerHandlers
   logger: Logger
 }
 
@@ -26,10 +30,13 @@ export class Supervisor {
   private readonly workers = new Map<number, WorkerProcess>()
   private readonly stopped = new AbortController()
   private publicPort: number
+  /** What workers that start are given. */
+  private present: { readonly config: GatewayConfig; readonly tokens: GatewayTokens }
 
   constructor(options: SupervisorOptions) {
     this.options = options
     this.publicPort = options.config.public.port
+    this.present = { config: options.config, tokens: options.tokens }
   }
 
   /**
@@ -67,6 +74,34 @@ export class Supervisor {
     )
   }
 
+  /** All workers have this configuration from now on, or all keep the former one. Throws what the first one says that cannot. */
+  async apply(config: GatewayConfig, tokens: GatewayTokens): Promise<void> {
+    const former = this.present
+    // Before the others: who starts meanwhile is to have it.
+    this.present = { config, tokens }
+    const results = await Promise.allSettled(this.applyToAll())
+    const failed = results.find(({ status }) => status === 'rejected')
+    if (failed?.status !== 'rejected') return
+    this.present = former
+    await Promise.allSettled(this.applyToAll())
+    throw failed.reason
+  }
+
+  note(note: ReloadNote): void {
+    for (const worker of this.workers.values()) worker.order({ type: 'note', note })
+  }
+
+  routesChanged(routes: GatewayConfig['routes']): void {
+    this.present = { ...this.present, config: { ...this.present.config, routes } }
+  }
+
+  private applyToAll(): Promise<void>[] {
+    const { config, tokens } = this.present
+    return [...this.workers]
+      .filter(([, worker]) => worker.running)
+      .map(([index, worker]) => worker.apply(workerConfig(config, index, this.publicPort), tokens))
+  }
+
   kill(): void {
     for (const worker of this.workers.values()) worker.kill()
   }
@@ -83,12 +118,15 @@ export class Supervisor {
   }
 
   private launch(index: number): WorkerProcess {
-    const { config, tokens } = this.options
-    const worker = new WorkerProcess({
+    const { config, tokens } = this.present
+    const { file, handlers } = this.options
+    const start = {
       type: 'start',
       config: workerConfig(config, index, this.publicPort),
       tokens,
-    })
+      file,
+    } as const
+    const worker = new WorkerProcess(start, handlers)
     this.workers.set(index, worker)
     return worker
   }

@@ -13,11 +13,11 @@ const leastGain = 0.005
 
 /** When a pool is balanced by load, and which of its sessions may move: what keeps it from moving back and forth. */
 export class Hysteresis<S extends object> {
-  private readonly tolerance: number
+  /** How far from its fair share of the load a node may stay, as a part of it. */
+  tolerance: number
   private readonly movedAt = new WeakMap<S, number>()
   private above = 0
 
-  /** How far from its fair share of the load a node may stay, as a part of it. */
   constructor(tolerance: number) {
     this.tolerance = tolerance
   }

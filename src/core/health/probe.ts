@@ -13,7 +13,8 @@ const hurrySpacingMs = 500
  * What probes say of one upstream. It is unhealthy until the first of them has succeeded, so that nobody is sent to a server that was never seen alive.
  */
 export class ProbeState {
-  private readonly rules: ProbeRules
+  /** A change holds from the next probe on. */
+  rules: ProbeRules
   private dueAt: number
   private begunAt: number | null = null
   private running = false

@@ -73,6 +73,11 @@ export class UpstreamEdge {
     }
   }
 
+  /** Requests from now on go over connections that are made by the new limits; those under way go on. */
+  limitsChanged(): void {
+    this.proxy.pools.forget(() => true)
+  }
+
   close(): void {
     clearInterval(this.sweeper)
     this.proxy.pools.close()
