@@ -76,10 +76,13 @@ export class AdminClient {
 
   /** The value of a metric without labels. */
   async metric(name: string): Promise<number> {
-    const response = await fetch(`${this.url}/metrics`, { headers: this.headers })
-    const line = (await response.text()).split('\n').find((one) => one.startsWith(`${name} `))
+    const line = (await this.metrics()).split('\n').find((one) => one.startsWith(`${name} `))
     if (line === undefined) throw new Error(`no metric ${name}`)
     return Number(line.slice(name.length))
+  }
+
+  async metrics(): Promise<string> {
+    return await (await fetch(`${this.url}/metrics`, { headers: this.headers })).text()
   }
 
   async sessions(): Promise<SessionView[]> {
