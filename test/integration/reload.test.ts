@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import type { ConfigView, ReloadReport } from '../../src/admin/config-api.ts'
+import { run } from '../support/cli.ts'
 import { echo, startTestNode } from '../support/in-process.ts'
 import { type ReloadableGateway, startReloadable } from '../support/reloadable.ts'
 import { startHttpUpstream } from '../support/upstreams.ts'
@@ -214,4 +215,29 @@ test('a route is switched to another pool: new clients go there, those that are 
   await reload(gateway)
   expect(await answer(await connect(gateway, '/chat/ws'), '?')).toBe('blue')
   expect(await view(gateway)).toMatchObject({ changedRoutes: [] })
+})
+
+test('operators reload from the command line, look first, and print what runs', async () => {
+  const gateway = await startReloadable()
+  const cli = (...args: string[]) => run(['config', ...args, '--url', gateway.internalUrl])
+  gateway.write({ slowConsumer: 'drop', limits: { messageBytes: 4_096 } })
+  const planned = await cli('reload', '--dry-run')
+  expect(planned).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('slowConsumer: "close" → "drop"\n'),
+  })
+  expect(planned.stdout).toContain('limits.messageBytes: 1048576 → 4096 (after a restart)\n')
+  expect((await view(gateway)).config).toMatchObject({ slowConsumer: 'close' })
+  expect(await cli('reload')).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/Reloaded: [0-9a-f]{16}\./),
+  })
+  expect((await cli('print')).stdout).toMatch(
+    /^# gateway .*\n# waiting for a restart: limits.messageBytes\n[\s\S]*slowConsumer: drop/,
+  )
+  gateway.write('policy: fastest')
+  expect(await cli('reload')).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining(`${gateway.file}:1:9: policy`),
+  })
 })

@@ -4,6 +4,7 @@ import { io } from 'socket.io-client'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { startTestGateway, type TestGateway } from '../support/in-process.ts'
+import { RawResumableClient } from '../support/raw-resumable-client.ts'
 import { startSocketIoNode } from '../support/socket-io.ts'
 import { postTo, SseStream } from '../support/sse-stream.ts'
 import { noSessions } from '../support/upstreams.ts'
@@ -182,4 +183,34 @@ test('the route says what the policy key-hash hashes', async () => {
     seen.add(node)
   }
   expect(seen.size).toBeGreaterThan(1)
+})
+
+test('a client that comes back to another gateway finds its session in the pool where it began', async () => {
+  const former = await startTestGateway({
+    routes: [{ path: '/ws', protocol: 'websocket', pool: 'blue' }] as never,
+  })
+  // Its route leads to another pool by now.
+  const later = await startTestGateway({ pool: 'green' })
+  const node = createNode({
+    id: 'blue-1',
+    pool: 'blue',
+    gateways: [former.linkUrl, later.linkUrl],
+    drainOnSigterm: false,
+    logger: quiet,
+  })
+  node.serve({ message: (session, data) => void session.send(`blue: ${String(data)}`) })
+  onTestFinished(() => node.stop())
+  await node.start()
+  await startTeller(later, 'green-1', 'green')
+  await expect.poll(() => later.operator.nodes().length).toBe(2)
+  const { welcome } = await RawResumableClient.connect(former.wsUrl)
+  await former.close()
+  const { session, token } = welcome
+  const back = await RawResumableClient.connect(later.wsUrl, {
+    resume: { session, token, out: 0, channels: {} },
+  })
+  expect(back.welcome).toMatchObject({ session, recovered: true })
+  back.send('mhello')
+  expect(await back.frame('m')).toBe('mblue: hello')
+  expect(later.operator.session(session)).toMatchObject({ node: 'blue-1', pool: 'blue' })
 })

@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { createNode } from 'evenkeel/sdk'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
+import type { ConfigView } from '../../src/admin/config-api.ts'
 import { finish, killChildren, start } from '../support/cli.ts'
 import { isRunning } from '../support/process-tree.ts'
 import { RedisServer } from '../support/redis.ts'
@@ -233,3 +234,72 @@ describe('what is wrong with the start is said once', () => {
     )
   })
 })
+
+test('workers read their configuration again together: all of them have the new one, or all keep the former', async () => {
+  const routes = [{ name: 'chat', path: '/chat/ws', protocol: 'websocket', pool: 'default' }]
+  const { workers, wsUrl, lines, signal, write, redis, replacement } = await setUp(2, { routes })
+  const clients = await connect(wsUrl, 8)
+  const api = (worker: Worker, method: string, path: string, body?: object) =>
+    fetch(`http://127.0.0.1:${worker.internalPort}/api/v1${path}`, {
+      method,
+      ...(body === undefined
+        ? {}
+        : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+    })
+  const views = (of: readonly Worker[] = workers) =>
+    Promise.all(of.map(async (worker) => (await (await api(worker, 'GET', '/config')).json()) as ConfigView))
+  const base = { redis: redis.url, routes }
+
+  write({ ...base, slowConsumer: 'drop', limits: { messageBytes: 5_000 } })
+  signal('SIGHUP')
+  await lines.until((all) => all.some(({ msg }) => msg === 'configuration reloaded'))
+  const applied = {
+    config: { slowConsumer: 'drop' },
+    pending: ['limits.messageBytes'],
+    lastReload: { outcome: 'applied' },
+  }
+  await expect.poll(() => views()).toMatchObject([applied, applied])
+
+  // Any of them can be asked.
+  write({ ...base, slowConsumer: 'coalesce' })
+  expect(await (await api(workers[1]!, 'POST', '/config/reload', {})).json()).toMatchObject({
+    outcome: 'applied',
+    changes: expect.arrayContaining([{ path: 'slowConsumer', from: 'drop', to: 'coalesce', effect: 'live' }]),
+  })
+  write({ ...base, slowConsumer: 'whatever' })
+  const refused = await api(workers[0]!, 'POST', '/config/reload', {})
+  expect([refused.status, await refused.json()]).toMatchObject([422, { mistakes: [{ line: 1 }] }])
+  const former = { config: { slowConsumer: 'coalesce' }, lastReload: { outcome: 'invalid' } }
+  await expect.poll(() => views()).toMatchObject([former, former])
+  const coalescing = await views()
+
+  // One of two cannot: a node of this pool is linked to it alone.
+  const { internalPort } = workers[0]!
+  const alone = createNode({
+    id: 'alone',
+    pool: 'odd',
+    gateways: [`ws://127.0.0.1:${internalPort}`],
+    drainOnSigterm: false,
+    logger: quiet,
+  })
+  alone.serve({ message() {} })
+  onTestFinished(() => alone.stop())
+  await alone.start()
+  write({ ...base, slowConsumer: 'close', pools: { odd: { upstreams: ['http://127.0.0.1:9'] } } })
+  const failed = await api(workers[1]!, 'POST', '/config/reload', {})
+  expect([failed.status, await failed.json()]).toMatchObject([
+    409,
+    { detail: expect.stringContaining('odd') },
+  ])
+  expect((await views()).map(({ hash }) => hash)).toEqual(coalescing.map(({ hash }) => hash))
+
+  // What an operator changes at one holds at all, and for who takes a worker's place.
+  const switched = await api(workers[0]!, 'PATCH', '/routes/chat', { pool: 'green' })
+  expect(await switched.json()).toMatchObject({ pool: 'green', gateways: { [workers[1]!.gateway]: 'done' } })
+  const next = replacement()
+  process.kill(workers[1]!.pid, 'SIGKILL')
+  for (const view of await views([workers[0]!, await next]))
+    expect(view).toMatchObject({ config: { slowConsumer: 'coalesce', routes: [{ pool: 'green' }] } })
+  const open = clients.filter(({ readyState }) => readyState === WebSocket.OPEN)
+  expect(await Promise.all(open.map((ws) => echo(ws, 'here')))).toEqual(open.map(() => 'here'))
+}, 30_000)

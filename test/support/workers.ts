@@ -30,6 +30,8 @@ export interface WorkersUnderTest {
   readonly lines: Recorder<LogLine>
   readonly exited: Promise<Exit>
   signal(signal: NodeJS.Signals): void
+  /** Replaces the configuration file. */
+  write(config: Record<string, unknown>): void
   /** The next worker that is ready and was not among those that are known. */
   replacement(): Promise<Worker>
   /** Resolves when neither the parent nor a worker that was ever ready runs. */
@@ -46,7 +48,8 @@ export async function startWorkers(
 ): Promise<WorkersUnderTest> {
   const directory = mkdtempSync(path.join(tmpdir(), 'evenkeel-workers-'))
   const file = path.join(directory, 'gateway.json')
-  writeFileSync(file, JSON.stringify(config))
+  const write = (wanted: Record<string, unknown>) => writeFileSync(file, JSON.stringify(wanted))
+  write(config)
   const lines = new Recorder<LogLine>()
   const flags = ['--host', '127.0.0.1', '--port', String(port), '--internal-port', '0', '--config', file]
   const child = startChild({
@@ -76,6 +79,7 @@ export async function startWorkers(
       .toSorted((a, b) => (a.gateway < b.gateway ? -1 : 1)),
     lines,
     exited: child.exited,
+    write,
     signal: (signal) => void child.process.kill(signal),
     async replacement() {
       await lines.until(() => ready().length > known)
