@@ -25,6 +25,13 @@ test('ip-hash takes the address, other policies nothing', () => {
   expect(clientKey('key-hash', null, client)).toBeUndefined()
 })
 
+test('what a route has found comes before what the pool says, and counts for key-hash alone', () => {
+  const found = { ...client, key: 'room-7' }
+  expect(clientKey('key-hash', { by: 'header', name: 'x-user' }, found)).toBe('room-7')
+  expect(clientKey('key-hash', null, found)).toBe('room-7')
+  expect(clientKey('ip-hash', null, found)).toBe('192.0.2.7')
+})
+
 test('a long key is cut', () => {
   const long = { ...client, headers: { 'x-user': 'x'.repeat(5_000) } }
   expect(clientKey('key-hash', { by: 'header', name: 'x-user' }, long)).toHaveLength(1_024)
