@@ -81,9 +81,9 @@ export async function checkConfigFile(file: string): Promise<GatewayConfig> {
   return deepFreeze(config)
 }
 
-/** Checks one that was changed since it was read, by itself. Throws ConfigError. */
-export function validateConfig(config: GatewayConfig, source: string): void {
-  assertNone(inconsistencies(config), () => ({ source }))
+/** Checks what was changed of routes since they were read. Throws ConfigError. */
+export function validateRoutes(config: GatewayConfig, source: string): void {
+  assertNone(leadingMistakes(config), () => ({ source }))
 }
 
 /** Every environment variable that sets a value of the configuration, in the order of the schema. */
@@ -126,7 +126,12 @@ function inconsistencies(config: GatewayConfig): PlacedMistake[] {
     const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
     mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  return [...mistakes, ...poolMistakes(config), ...routeMistakes(config), ...balanceMistakes(config)]
+  return [...mistakes, ...leadingMistakes(config)]
+}
+
+/** Of what leads where. */
+function leadingMistakes(config: GatewayConfig): PlacedMistake[] {
+  return [...poolMistakes(config), ...routeMistakes(config), ...balanceMistakes(config)]
 }
 
 /** Throws ConfigError. */

@@ -8,7 +8,7 @@ import type {
   RouteView,
 } from '../admin/config-api.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
-import { type ConfigSources, type LoadedConfig, validateConfig } from './config.ts'
+import { type ConfigSources, type LoadedConfig, validateRoutes } from './config.ts'
 import { ConfigError, type ConfigMistake } from './config-error.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import { configChanges, configHash, mergeLive, mergeTokens, withoutSecrets } from './live-config.ts'
@@ -144,7 +144,7 @@ export class RunningConfig implements ConfigControl {
       }
       const routes = this.config.routes.with(index, changed(this.config.routes[index]!, change))
       const config = { ...this.config, routes }
-      validateConfig(config, 'the change')
+      validateRoutes(config, 'the change')
       await this.options.apply(config, this.tokens)
       this.config = config
       this.loadedAt = Date.now()

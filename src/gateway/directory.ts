@@ -106,6 +106,7 @@ export class Directory implements UpstreamDirectory {
    * Throws CONFIG_INVALID, with nothing changed.
    */
   configure(pools: readonly UpstreamPool[]): void {
+    if (this.closed) return
     const former = this.pools
     this.pools = new Map(
       pools.map((settings): [string, Pool] => {

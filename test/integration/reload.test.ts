@@ -241,3 +241,22 @@ test('operators reload from the command line, look first, and print what runs', 
     stderr: expect.stringContaining(`${gateway.file}:1:9: policy`),
   })
 })
+
+test('policies, and which channels have a history, are those of the last reload', async () => {
+  const quietly = { rebalance: { enabled: false } }
+  const gateway = await startReloadable(quietly)
+  await startTestNode(gateway, echo, { id: 'a', weight: 3 })
+  await startTestNode(gateway, echo, { id: 'b' })
+  const spread = async () => {
+    for (let i = 0; i < 8; i++) await connect(gateway)
+    return Object.fromEntries(gateway.operator.nodes().map(({ id, sessions }) => [id, sessions]))
+  }
+  expect(await spread()).toEqual({ a: 6, b: 2 })
+  await gateway.operator.publish('room:1', 'x')
+  expect(await gateway.operator.channelHistory('room:1')).toBeNull()
+  gateway.write({ ...quietly, policy: 'round-robin', channels: { history: [{ match: 'room:*' }] } })
+  await reload(gateway)
+  expect(await spread()).toEqual({ a: 10, b: 6 })
+  await gateway.operator.publish('room:1', 'x')
+  expect(await gateway.operator.channelHistory('room:1')).not.toBeNull()
+})

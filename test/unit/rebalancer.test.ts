@@ -150,3 +150,16 @@ test('one that has retired plans no more and gives the lease back', async () => 
   expect(plans).toHaveLength(1)
   expect(await other.registry.lead(lease, 1_000)).toBe(true)
 })
+
+test('a new pace and tolerance hold at once; the same pace does not begin anew', async () => {
+  const { rebalancer, plans } = await setUp({ intervalMs: 60_000 })
+  const options = { enabled: true, intervalMs: 500, tolerance: 0.03, maxMovesPerRound: null }
+  rebalancer.configure({ ...options, tolerance: 1 })
+  await vi.advanceTimersByTimeAsync(400)
+  rebalancer.configure({ ...options, maxMovesPerRound: 4 })
+  await vi.advanceTimersByTimeAsync(100)
+  expect(plans.map(({ parts }) => parts)).toEqual([{ 'gw-2': [{ from: 'a', to: 'b', count: 4 }] }])
+  rebalancer.configure({ ...options, enabled: false })
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(plans).toHaveLength(1)
+})

@@ -62,7 +62,7 @@ function fitsRoute(route: Route, request: RoutedRequest): boolean {
   return (
     fitsPath(route, request.path) &&
     (route.methods === undefined || route.methods.includes(request.method)) &&
-    (route.host === undefined || fitsHost(route.host, headerValues(request, 'host')[0] ?? '')) &&
+    (route.host === undefined || fitsHost(route.host, hostOf(request))) &&
     fitsAll(route, request)
   )
 }
@@ -111,6 +111,11 @@ export function fitsHost(pattern: string, header: string): boolean {
   if (!pattern.startsWith('*.')) return host === pattern.toLowerCase()
   const parent = pattern.slice(1).toLowerCase()
   return host.length > parent.length && host.endsWith(parent)
+}
+
+/** HTTP/2 may say it by a pseudo-header alone. */
+function hostOf(request: RoutedRequest): string {
+  return (headerValues(request, 'host')[0] ?? headerValues(request, ':authority')[0]) || ''
 }
 
 /** Of a Host header: in lower case, without port and the dot of the root. */
