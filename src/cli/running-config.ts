@@ -118,6 +118,8 @@ export class RunningConfig implements ConfigControl {
     const { at, outcome, mistakes } = note
     this.last = { at, outcome, ...(mistakes === undefined ? {} : { mistakes }) }
     this.pending = note.pending ?? this.pending
+    // What operators have changed is what was read by now.
+    if (outcome === 'unchanged') this.changedRoutes.clear()
     this.reloads[note.outcome]++
     this.options.noted?.(note)
   }
