@@ -30,7 +30,7 @@ function seconds(text = ''): number {
 }
 
 describe('docker-compose.yml', () => {
-  test('runs a Redis, two gateways, three nodes and a balancer', () => {
+  test('runs a Redis, two gateways, three nodes and a balancer, and watches them where that is asked for', () => {
     expect(services.map(([name]) => name)).toEqual([
       'redis',
       'gateway-1',
@@ -39,6 +39,8 @@ describe('docker-compose.yml', () => {
       'node-2',
       'node-3',
       'haproxy',
+      'prometheus',
+      'grafana',
     ])
     expect(named('node-').map(([, { command }]) => command?.at(-1))).toEqual(['1', '1', '2'])
   })
@@ -49,7 +51,7 @@ describe('docker-compose.yml', () => {
       expect(service.healthcheck?.test[0]).toMatch(/^CMD(-SHELL)?$/)
       expect(service.restart).toBe('unless-stopped')
       expect(seconds(service.stop_grace_period)).toBeGreaterThan(0)
-      expect(service.image).toMatch(/^[a-z]+:\d+(\.\d+)*(-[a-z]+)?$/)
+      expect(service.image).toMatch(/^([a-z]+\/)?[a-z]+:v?\d+(\.\d+)*(-[a-z]+)?$/)
     },
   )
 
@@ -60,7 +62,7 @@ describe('docker-compose.yml', () => {
     )
     for (const [, { environment = {} }] of services) {
       for (const [name, value] of Object.entries(environment)) {
-        if (/TOKEN|AUTH|PASSWORD/.test(name)) expect(value).toMatch(/^\$\{\w+:\?[^}]+\}$/)
+        if (/TOKEN|AUTH$|PASSWORD/.test(name)) expect(value).toMatch(/^\$\{\w+:\?[^}]+\}$/)
         expect(value.replace(/\$\{[^}]*\}/g, '')).not.toMatch(/:\/\/[^@]*:[^@]+@/)
       }
     }
@@ -104,6 +106,7 @@ describe('docker-compose.yml', () => {
       ['gateway-1', '127.0.0.1:8081:8081'],
       ['gateway-2', '127.0.0.1:8082:8081'],
       ['haproxy', `\${PUBLIC_PORT:-8080}:8080`],
+      ['grafana', '127.0.0.1:3000:3000'],
     ])
   })
 

@@ -1,0 +1,21 @@
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import { createMetrics } from '../../src/admin/metrics.ts'
+import { FakeOperator } from '../support/fake-operator.ts'
+
+/** Those that come with prom-client are named by their beginnings. */
+const common = /^evenkeel_(process|nodejs)_/
+
+test('docs/metrics.md names every metric, its type, and what it is', async () => {
+  const metrics = createMetrics(new FakeOperator())
+  onTestFinished(() => metrics.close())
+  const text = await metrics.render()
+  const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!]))
+  const ours = [...text.matchAll(/^# HELP (\S+) (.+)$/gm)].filter(([, name]) => !common.test(name!))
+  const documented = readFileSync(path.resolve(import.meta.dirname, '../../docs/metrics.md'), 'utf8')
+  const rows = [...documented.matchAll(/^\| `(evenkeel_\w+)(?:\{[\w,]+\})?` \| (\w+) \| (.+) \|$/gm)]
+  expect(rows.map(([, ...row]) => row)).toEqual(
+    ours.map(([, name, help]) => [name!, types.get(name!)!, help!.replaceAll('|', '\\|')]),
+  )
+})
