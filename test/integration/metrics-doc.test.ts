@@ -1,16 +1,14 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
-import { createMetrics } from '../../src/admin/metrics.ts'
-import { FakeOperator } from '../support/fake-operator.ts'
+import { expect, test } from 'vitest'
+import { startTestGateway } from '../support/in-process.ts'
 
 /** Those that come with prom-client are named by their beginnings. */
 const common = /^evenkeel_(process|nodejs)_/
 
 test('docs/metrics.md names every metric, its type, and what it is', async () => {
-  const metrics = createMetrics(new FakeOperator())
-  onTestFinished(() => metrics.close())
-  const text = await metrics.render()
+  const { internalUrl } = await startTestGateway()
+  const text = await (await fetch(`${internalUrl}/metrics`)).text()
   const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!]))
   const ours = [...text.matchAll(/^# HELP (\S+) (.+)$/gm)].filter(([, name]) => !common.test(name!))
   const documented = readFileSync(path.resolve(import.meta.dirname, '../../docs/metrics.md'), 'utf8')
