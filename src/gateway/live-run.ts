@@ -1,6 +1,6 @@
 import { formatOf, type RunPage } from '../cluster/run-log.ts'
 import type { Cursor } from '../core/run/cursor.ts'
-import { type Entry, failEvent, lastOf, parseEntry, type RawEntry } from '../core/run/entry.ts'
+import { type Entry, failEvent, lastOf, openEntry, type RawEntry } from '../core/run/entry.ts'
 import type { PlacedEvent } from '../core/run/events.ts'
 import { compareOffsets, type Offset, origin } from '../core/run/offset.ts'
 import { SharedBatch } from './run-batch.ts'
@@ -222,7 +222,7 @@ export class LiveRun {
     const last = { epoch: raw.epoch, seq: raw.first + raw.count - 1 }
     if (compareOffsets(last, this.known) <= 0) return
     try {
-      this.push(parseEntry(raw))
+      this.push(openEntry(raw))
     } catch {
       // Not written by one of us: the log knows.
       this.look()
@@ -237,7 +237,7 @@ export class LiveRun {
       return
     }
     this.saw(page)
-    for (const raw of page.entries) this.push(parseEntry(raw))
+    for (const raw of page.entries) this.push(openEntry(raw))
     const { runQueueMs, runSilenceMs } = this.host.limits
     // What a gateway passed on nobody else can go on with.
     const lapsedMs = formatOf(page.lane) === null ? runQueueMs : 0

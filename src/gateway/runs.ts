@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { type FinishAnswer, laneOf, type QueueFull, type RunLogs, type RunPage } from '../cluster/run-log.ts'
 import type { Cursor, Step } from '../core/run/cursor.ts'
-import { parseEntry } from '../core/run/entry.ts'
+import { openEntry } from '../core/run/entry.ts'
 import type { EndEvent, PlacedEvent } from '../core/run/events.ts'
 import { compareOffsets, formatOffset, type Offset, origin, parseOffset } from '../core/run/offset.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -477,7 +477,7 @@ export class Runs implements RunService, RunHost {
 /** The first step that is none. */
 function takeAll(page: RunPage, cursor: Cursor, events: PlacedEvent[]): Step {
   for (const raw of page.entries) {
-    const step = cursor.take(parseEntry(raw), events)
+    const step = cursor.take(openEntry(raw), events)
     if (step === 'hole' || step === 'reset') return step
   }
   return 'taken'

@@ -356,8 +356,9 @@ test('a client that does not read costs its share, is not waited for, and gets a
   await once(socket, 'readable')
   await server.until(({ open, asked }) => asked === 2 && open === 0)
   expect((await server.state()).gone).toEqual([])
-  // What is free is swept a moment after it was collected.
-  await expect.poll(() => heldBytes() - before, { timeout: 10_000, interval: 100 }).toBeLessThan(1024 * 1024)
+  // The log, once, and nothing for the client. What is free is swept a moment after it was collected.
+  const most = whole.length * 1.2 + 1024 * 1024
+  await expect.poll(() => heldBytes() - before, { timeout: 10_000, interval: 100 }).toBeLessThan(most)
   const answer = new Response(Readable.toWeb(socket) as never)
   const text = await answer.text()
   const chunks = text.slice(text.indexOf('\r\n\r\n') + 4)

@@ -19,6 +19,23 @@ export interface RawEntry {
   readonly first: number
   readonly count: number
   readonly json: string
+  /** Of one whose JSON is only made for who asks: what it counts for, in place of the JSON's length, and what is in it. */
+  readonly source?: EntrySource
+}
+
+export interface EntrySource {
+  readonly bytes: number
+  opened(): Entry
+}
+
+/** What the entry counts for where logs are bounded. */
+export function sizeOf(raw: RawEntry): number {
+  return raw.source === undefined ? raw.json.length : raw.source.bytes
+}
+
+/** The entry of a log. Throws RECORD_INVALID. */
+export function openEntry(raw: RawEntry): Entry {
+  return raw.source === undefined ? parseEntry(raw) : raw.source.opened()
 }
 
 const kindPattern = /^[A-Za-z0-9._:-]{1,64}$/
