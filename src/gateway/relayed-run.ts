@@ -12,10 +12,12 @@ import type { RelayListener, RelayRun, RelayStop } from './run-types.ts'
 
 /** What is logged at once, whatever time there would be. */
 const hurryBytes = 16 * 1024
+/** A log in this memory is brought up to date for whoever reads it, and is as lost as what is not logged when the process dies. */
+const memoryMs = 1_000
 
 /**
  * A run that is made by a server that knows nothing of runs, and passed on to its client by this gateway, which logs it beside that. Nobody waits for
- * the log: what comes is logged every `limits.runRelayMs`, or at the end of the turn when somebody reads it here.
+ * the log: what comes is logged every `limits.runRelayMs` (once a second where the log is in memory), or at the end of the turn when somebody reads it here.
  */
 export class RelayedRun {
   readonly run = randomBytes(16).toString('base64url')
@@ -25,6 +27,7 @@ export class RelayedRun {
   loggedAt: number
   private readonly host: RunHost
   private readonly listener: RelayListener
+  private readonly everyMs: number
   private epoch = 0
   private over = false
   private isLost = false
@@ -42,6 +45,7 @@ export class RelayedRun {
   constructor(host: RunHost, { pool, format, listener }: RelayRun) {
     this.host = host
     this.listener = listener
+    this.everyMs = host.logs.isRemote ? host.limits.runRelayMs : memoryMs
     this.loggedAt = host.now()
     host.relays.set(this.run, this)
     this.begun = this.begin(relayLaneOf(pool, format))
@@ -63,11 +67,8 @@ export class RelayedRun {
     this.tape.add(buffer, from, to)
     this.waitingBytes += to - from
     if (this.tape.length >= hurryBytes) this.flush()
-    else if (!this.host.live.has(this.run)) this.timer ??= setTimeout(this.flush, this.host.limits.runRelayMs)
-    else if (!this.collected) {
-      this.collected = true
-      this.host.turn.collect(this.flush)
-    }
+    else if (this.host.live.has(this.run)) this.flushSoon()
+    else this.timer ??= setTimeout(this.flush, this.everyMs)
   }
 
   /** Nothing follows. */
@@ -109,6 +110,12 @@ export class RelayedRun {
     this.close()
     this.host.live.get(this.run)?.look()
     this.listener.stopped(reason)
+  }
+
+  private flushSoon(): void {
+    if (this.collected) return
+    this.collected = true
+    this.host.turn.collect(this.flush)
   }
 
   /** Rejects as the log does. */

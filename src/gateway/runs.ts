@@ -174,6 +174,7 @@ export class Runs implements RunService, RunHost {
 
   async cancel(run: string): Promise<RunState> {
     checkRun(run)
+    this.relays.get(run)?.flush()
     const answer = await this.logs.finish(run, cancelled, 'live')
     if (answer.result === 'missing') throw unknownRun()
     this.wasCancelled(run, answer)
@@ -182,6 +183,7 @@ export class Runs implements RunService, RunHost {
 
   async status(run: string): Promise<RunState> {
     checkRun(run)
+    this.relays.get(run)?.flush()
     const page = await this.logs.read(run, origin, 1)
     if (page === null) throw this.unknownRun()
     const { status, outcome, head } = page
