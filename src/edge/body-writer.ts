@@ -24,6 +24,7 @@ export class BodyWriter {
   private socket: Socket | null = null
   /** The kernel may not have taken all that the socket has. */
   private lags = true
+  private isChunked = false
   /** A chunk that is being made (RFC 9112 §7.1). */
   private chunk: Buffer | null = null
   private end = sizeBytes
@@ -105,13 +106,16 @@ export class BodyWriter {
     if (chunk === null || this.over) return
     this.chunk = null
     this.end = sizeBytes
-    this.socket ??= ownSocket(response)
+    if (this.socket === null) {
+      this.socket = ownSocket(response)
+      this.isChunked = response.chunkedEncoding
+    }
     const { socket } = this
     if (socket === null) {
       response.write(chunk.subarray(sizeBytes, end))
       return
     }
-    if (!response.chunkedEncoding) socket.write(chunk.subarray(sizeBytes, end))
+    if (!this.isChunked) socket.write(chunk.subarray(sizeBytes, end))
     else {
       chunk[end] = cr
       chunk[end + 1] = lf

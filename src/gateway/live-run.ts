@@ -38,6 +38,7 @@ export class LiveRun {
     this.run = run
     this.heardAt = host.now()
     this.aliveUntil = host.now() + host.limits.runLeaseMs
+    this.tellRelay(true)
   }
 
   /** Resolves when what is appended from now on comes here. What was appended before is in the log, for the caller to read. */
@@ -197,7 +198,10 @@ export class LiveRun {
     if (this.closed) return
     this.closed = true
     if (this.timer !== null) clearTimeout(this.timer.handle)
-    if (this.host.live.get(this.run) === this) this.host.live.delete(this.run)
+    if (this.host.live.get(this.run) === this) {
+      this.host.live.delete(this.run)
+      this.tellRelay(false)
+    }
     if (this.following !== null) void this.host.logs.unfollow(this.run)
     this.clearTail()
   }
@@ -210,6 +214,11 @@ export class LiveRun {
     if (now - this.missingSince < this.host.limits.runLeaseMs) return
     const event = failEvent('LOG_LOST', 'the log of this run is lost', true)
     for (const reader of [...this.readers]) reader.fail(event)
+  }
+
+  private tellRelay(isRead: boolean): void {
+    const relayed = this.host.relays.get(this.run)
+    if (relayed !== undefined) relayed.isRead = isRead
   }
 
   private async follow(): Promise<void> {

@@ -13,6 +13,7 @@ const nothing = Buffer.alloc(0)
  */
 export class RelayTape {
   private block: Buffer = nothing
+  private before: Buffer = nothing
   private start = 0
   private end = 0
   /** Up to where it is known what is a whole event, and where the last one of those ends; from `start` on. */
@@ -81,8 +82,14 @@ export class RelayTape {
     if (this.block.length > reusedBytes) this.block = nothing
   }
 
+  /** The newest bytes, taken or not, unless they were reused: with the last piece as a whole. */
+  newest(): Buffer[] {
+    return [this.before, this.block.subarray(0, this.end)]
+  }
+
   free(): void {
     this.block = nothing
+    this.before = nothing
     this.start = 0
     this.end = 0
   }
@@ -109,6 +116,7 @@ export class RelayTape {
     const wanted = more > largeBytes ? needed : Math.min(mostBytes, Math.max(leastBytes, 2 * block.length))
     const next = Buffer.allocUnsafeSlow(Math.max(needed, wanted))
     block.copy(next, 0, start, end)
+    this.before = block.subarray(0, start)
     this.block = next
     this.start = 0
     this.end = length

@@ -25,8 +25,11 @@ export class RelayedRun {
   readonly begun: Promise<boolean>
   /** When the log took something of it last; the lease counts from there. */
   loggedAt: number
+  /** Somebody reads it at this gateway. */
+  isRead: boolean
   private readonly host: RunHost
   private readonly listener: RelayListener
+  private readonly isRemote: boolean
   private readonly everyMs: number
   private epoch = 0
   private over = false
@@ -45,7 +48,9 @@ export class RelayedRun {
   constructor(host: RunHost, { pool, format, listener }: RelayRun) {
     this.host = host
     this.listener = listener
-    this.everyMs = host.logs.isRemote ? host.limits.runRelayMs : memoryMs
+    this.isRemote = host.logs.isRemote
+    this.everyMs = this.isRemote ? host.limits.runRelayMs : memoryMs
+    this.isRead = host.live.has(this.run)
     this.loggedAt = host.now()
     host.relays.set(this.run, this)
     this.begun = this.begin(relayLaneOf(pool, format))
@@ -67,8 +72,18 @@ export class RelayedRun {
     this.tape.add(buffer, from, to)
     this.waitingBytes += to - from
     if (this.tape.length >= hurryBytes) this.flush()
-    else if (this.host.live.has(this.run)) this.flushSoon()
+    else if (this.isRead) this.flushSoon()
     else this.timer ??= setTimeout(this.flush, this.everyMs)
+  }
+
+  /** Where the log is in memory: the newest of what was logged, the last piece as a whole; otherwise nothing. */
+  newest(): Buffer[] {
+    return this.isRemote ? [] : this.tape.newest()
+  }
+
+  /** Whether what is pushed now can be had from `newest`. */
+  get keeps(): boolean {
+    return !this.over && !this.isRemote
   }
 
   /** Nothing follows. */
@@ -172,7 +187,7 @@ export class RelayedRun {
 
   private appended({ entry, terminal, bytes }: Next): void {
     const { host } = this
-    if (host.logs.isRemote) this.tape.reuse()
+    if (this.isRemote) this.tape.reuse()
     this.loggedAt = host.now()
     this.waitingBytes -= bytes
     host.counters.tokens += terminal === null ? entry.count : entry.count - 1
@@ -214,7 +229,7 @@ export class RelayedRun {
     this.over = true
     if (this.timer !== null) clearTimeout(this.timer)
     this.timer = null
-    this.tape.free()
+    if (this.isRemote) this.tape.free()
     this.host.relays.delete(this.run)
   }
 }

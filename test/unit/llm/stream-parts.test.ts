@@ -97,3 +97,16 @@ test('the mark of an end is found behind a long stream, and at the head of a las
   expect(ending.toString()).toContain('"type":"response.completed"')
   expect(ending.toString().length).toBeLessThanOrEqual(8 * 1024)
 })
+
+test('the same mark is found in events that are kept anyway', () => {
+  const event = (data: string) => `data: ${data}\n\n`
+  const mark = event(`{"type":"response.completed","text":"${'y'.repeat(100_000)}"}`)
+  const before = Array.from({ length: 300 }, (_, i) => event('x'.repeat(i)))
+  for (const behind of ['', ': ping\n\n', event('1').repeat(20)])
+    for (const stream of [`${before.join('')}${mark}${behind}`, mark + behind]) {
+      const ending = new Ending()
+      ending.addNewest(Buffer.from(stream))
+      expect(`${ending}`).toContain('"type":"response.completed"')
+      expect(`${ending}`.endsWith(stream.slice(-500))).toBe(true)
+    }
+})
