@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../protocol/errors.ts'
-import type { DeltaEvent, FailEvent, Json, LogEvent } from './events.ts'
+import { type DeltaEvent, type FailEvent, type Json, type LogEvent, rawKind } from './events.ts'
 import { formatOffset, type Offset } from './offset.ts'
 
 /**
@@ -113,7 +113,7 @@ function parseEvent(item: unknown): LogEvent {
 
 function parseDelta({ part = 0, kind = 'text', data }: Record<string, unknown>): DeltaEvent {
   if (!isPart(part)) throw invalid('part of a delta must be a whole number from 0 to 65535')
-  if (!isKind(kind)) throw invalid(runKindRule)
+  if (kind !== rawKind && !isKind(kind)) throw invalid(runKindRule)
   if (data === undefined) throw invalid('a delta must have data')
   return { type: 'delta', part, kind, data: data as Json }
 }
