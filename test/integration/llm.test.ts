@@ -256,6 +256,21 @@ describe('runs', () => {
     expect((await cancel(gateway, run)).status).toBe(200)
   })
 
+  test('a log in memory has at once what was passed on, for whoever asks', async () => {
+    const server = await startLlmServer()
+    const gateway = await startLlmGateway([server])
+    const model = modelOf({ tokens: 1_000, everyMs: 20 })
+    const response = await ask(gateway, chat, model, { 'x-run-mode': 'durable' })
+    const run = response.headers.get('x-run-id')!
+    const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader()
+    let seen = ''
+    while (seen.split('\n\n').length < 5) seen += (await reader.read()).value
+    expect(Number((await gateway.runs.status(run)).offset.split('-')[1])).toBeGreaterThanOrEqual(4)
+    while (seen.split('\n\n').length < 10) seen += (await reader.read()).value
+    await cancel(gateway, run)
+    expect(withoutIds(await (await events(gateway, run)).text()).startsWith(seen)).toBe(true)
+  })
+
   test('durable: a client that goes leaves a run that goes on', async () => {
     const server = await startLlmServer()
     const gateway = await startLlmGateway([server])
