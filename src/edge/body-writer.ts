@@ -4,7 +4,8 @@ import type { Socket } from 'node:net'
 /** Room for the size of a chunk in front of it: 8 digits and CR LF. */
 const sizeBytes = 10
 const endBytes = 2
-const slabBytes = 64 * 1024
+/** What one read of another socket brings, and more. */
+const slabBytes = 72 * 1024
 const nothing = Buffer.alloc(0)
 const cr = 0x0d
 const lf = 0x0a

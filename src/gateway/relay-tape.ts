@@ -1,8 +1,7 @@
 import { endOfEvent } from '../core/sse/raw-events.ts'
 
 const leastBytes = 2 * 1024
-const mostBytes = 64 * 1024
-const largeBytes = 8 * 1024
+const mostBytes = 256 * 1024
 /** A block that is used again is no larger. */
 const reusedBytes = 16 * 1024
 const nothing = Buffer.alloc(0)
@@ -14,6 +13,8 @@ const nothing = Buffer.alloc(0)
 export class RelayTape {
   private block: Buffer = nothing
   private before: Buffer = nothing
+  /** Bytes that were taken so far. */
+  private taken = 0
   private start = 0
   private end = 0
   /** Up to where it is known what is a whole event, and where the last one of those ends; from `start` on. */
@@ -68,6 +69,7 @@ export class RelayTape {
     if (length > bytesMost) [count, length] = this.some(bytesMost)
     const { block, start } = this
     this.start += length
+    this.taken += length
     this.seenBytes -= length
     this.wholeBytes -= length
     this.wholeEvents -= count
@@ -111,10 +113,9 @@ export class RelayTape {
 
   private turnOver(more: number): void {
     const { block, start, end, length } = this
-    const needed = length + more
-    // What is large fills a block by itself: one that is larger would stay half empty.
-    const wanted = more > largeBytes ? needed : Math.min(mostBytes, Math.max(leastBytes, 2 * block.length))
-    const next = Buffer.allocUnsafeSlow(Math.max(needed, wanted))
+    // No more than a third of what is kept stays empty.
+    const wanted = Math.min(mostBytes, Math.max(leastBytes, Math.floor(this.taken / 2)))
+    const next = Buffer.allocUnsafeSlow(Math.max(length + more, wanted))
     block.copy(next, 0, start, end)
     this.before = block.subarray(0, start)
     this.block = next
