@@ -1,4 +1,4 @@
-import type { RawEntry } from '../core/run/entry.ts'
+import { type RawEntry, sizeOf } from '../core/run/entry.ts'
 import type { EndEvent, FailEvent } from '../core/run/events.ts'
 import {
   applyAppend,
@@ -82,8 +82,9 @@ export class RunRecords {
 
   push(run: string, stored: StoredRun, entry: RawEntry): void {
     stored.entries.push(entry)
-    stored.bytes += entry.json.length
-    this.bytes += entry.json.length
+    const bytes = sizeOf(entry)
+    stored.bytes += bytes
+    this.bytes += bytes
     if (stored.record.status === 'ended') {
       stored.endedAt = this.now()
       // Behind all that ended before it, so that the oldest come first.
@@ -194,8 +195,8 @@ export class MemoryRuns implements RunLogs {
     const stored = this.records.get(run)
     if (stored === undefined) return { result: 'missing', seq: 0 }
     const { record } = stored
-    const { epoch, first, count, json } = entry
-    const append = { epoch, first, count, bytes: json.length, terminal }
+    const { epoch, first, count } = entry
+    const append = { epoch, first, count, bytes: sizeOf(entry), terminal }
     let result = judgeAppend(record, append, this.records.limits.runLogBytes)
     if (result === 'appended' && record.holder !== holder) result = 'fenced'
     if (result === 'appended') {
@@ -272,8 +273,8 @@ export class MemoryRuns implements RunLogs {
     const from = isBefore ? firstAt(entries, record.start) : firstBehind(entries, after)
     let bytes = 0
     let to = from
-    while (to < entries.length && (to === from || bytes + entries[to]!.json.length <= bytesMost))
-      bytes += entries[to++]!.json.length
+    while (to < entries.length && (to === from || bytes + sizeOf(entries[to]!) <= bytesMost))
+      bytes += sizeOf(entries[to++]!)
     const now = this.records.now()
     return {
       status: record.status,

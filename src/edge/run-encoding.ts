@@ -30,8 +30,10 @@ export function formatOf({ events }: RunBatch): Dialect | null {
 /** As the server sent it, and an end of the dialect for what did not end well. `ids`: with an id in each event. */
 export function encodeRaw(batch: RunBatch, dialect: Dialect, ids: boolean): Buffer {
   return batch.encoded(`${dialect} ${ids}`, ({ events }) => {
-    const isText = events.every(({ event }) => event.type !== 'delta' || event.kind !== rawBytesKind)
-    return Buffer.from(events.map((one) => rawOf(one, dialect, ids)).join(''), isText ? 'utf8' : 'latin1')
+    const isBytes = ({ event }: PlacedEvent) => event.type === 'delta' && event.kind === rawBytesKind
+    const encode = (one: PlacedEvent) => rawOf(one, dialect, ids)
+    if (!events.some(isBytes)) return Buffer.from(events.map(encode).join(''))
+    return Buffer.concat(events.map((one) => Buffer.from(encode(one), isBytes(one) ? 'latin1' : 'utf8')))
   })
 }
 

@@ -1,6 +1,6 @@
 import { formatOf, type RunPage } from '../cluster/run-log.ts'
 import type { Cursor } from '../core/run/cursor.ts'
-import { type Entry, failEvent, lastOf, parseEntry, type RawEntry } from '../core/run/entry.ts'
+import { type Entry, failEvent, lastOf, openEntry, type RawEntry } from '../core/run/entry.ts'
 import type { PlacedEvent } from '../core/run/events.ts'
 import { compareOffsets, type Offset, origin } from '../core/run/offset.ts'
 import { SharedBatch } from './run-batch.ts'
@@ -38,6 +38,7 @@ export class LiveRun {
     this.run = run
     this.heardAt = host.now()
     this.aliveUntil = host.now() + host.limits.runLeaseMs
+    this.tellRelay(true)
   }
 
   /** Resolves when what is appended from now on comes here. What was appended before is in the log, for the caller to read. */
@@ -197,7 +198,10 @@ export class LiveRun {
     if (this.closed) return
     this.closed = true
     if (this.timer !== null) clearTimeout(this.timer.handle)
-    if (this.host.live.get(this.run) === this) this.host.live.delete(this.run)
+    if (this.host.live.get(this.run) === this) {
+      this.host.live.delete(this.run)
+      this.tellRelay(false)
+    }
     if (this.following !== null) void this.host.logs.unfollow(this.run)
     this.clearTail()
   }
@@ -212,6 +216,11 @@ export class LiveRun {
     for (const reader of [...this.readers]) reader.fail(event)
   }
 
+  private tellRelay(isRead: boolean): void {
+    const relayed = this.host.relays.get(this.run)
+    if (relayed !== undefined) relayed.isRead = isRead
+  }
+
   private async follow(): Promise<void> {
     if (this.closed) return
     this.following ??= this.host.logs.follow(this.run, (raw) => this.heard(raw))
@@ -222,7 +231,7 @@ export class LiveRun {
     const last = { epoch: raw.epoch, seq: raw.first + raw.count - 1 }
     if (compareOffsets(last, this.known) <= 0) return
     try {
-      this.push(parseEntry(raw))
+      this.push(openEntry(raw))
     } catch {
       // Not written by one of us: the log knows.
       this.look()
@@ -237,7 +246,7 @@ export class LiveRun {
       return
     }
     this.saw(page)
-    for (const raw of page.entries) this.push(parseEntry(raw))
+    for (const raw of page.entries) this.push(openEntry(raw))
     const { runQueueMs, runSilenceMs } = this.host.limits
     // What a gateway passed on nobody else can go on with.
     const lapsedMs = formatOf(page.lane) === null ? runQueueMs : 0

@@ -1,6 +1,6 @@
 import { formatOf, type RunPage } from '../cluster/run-log.ts'
 import { Cursor } from '../core/run/cursor.ts'
-import { parseEntry } from '../core/run/entry.ts'
+import { openEntry, sizeOf } from '../core/run/entry.ts'
 import type { FailEvent, PlacedEvent, RunEvent } from '../core/run/events.ts'
 import { snapshotOf } from '../core/run/merge.ts'
 import { formatOffset, type Offset, origin } from '../core/run/offset.ts'
@@ -152,15 +152,15 @@ export class Reader implements RunReader {
     let events: PlacedEvent[] = []
     let bytes = 0
     for (const raw of page.entries) {
-      if (bytes > 0 && bytes + raw.json.length > runEntryBytes) {
+      if (bytes > 0 && bytes + sizeOf(raw) > runEntryBytes) {
         this.writeSome(events)
         // A reader that is slow keeps nothing of a page: what is left of it is read again.
         if (this.blocked || this.closed) return 'more'
         events = []
         bytes = 0
       }
-      bytes += raw.json.length
-      const step = this.cursor.take(parseEntry(raw), events)
+      bytes += sizeOf(raw)
+      const step = this.cursor.take(openEntry(raw), events)
       if (step === 'taken' || step === 'old') continue
       this.writeSome(events)
       if (this.closed) return 'done'

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { type FinishAnswer, laneOf, type QueueFull, type RunLogs, type RunPage } from '../cluster/run-log.ts'
 import type { Cursor, Step } from '../core/run/cursor.ts'
-import { parseEntry } from '../core/run/entry.ts'
+import { openEntry } from '../core/run/entry.ts'
 import type { EndEvent, PlacedEvent } from '../core/run/events.ts'
 import { compareOffsets, formatOffset, type Offset, origin, parseOffset } from '../core/run/offset.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -174,6 +174,7 @@ export class Runs implements RunService, RunHost {
 
   async cancel(run: string): Promise<RunState> {
     checkRun(run)
+    this.relays.get(run)?.flush()
     const answer = await this.logs.finish(run, cancelled, 'live')
     if (answer.result === 'missing') throw unknownRun()
     this.wasCancelled(run, answer)
@@ -182,6 +183,7 @@ export class Runs implements RunService, RunHost {
 
   async status(run: string): Promise<RunState> {
     checkRun(run)
+    this.relays.get(run)?.flush()
     const page = await this.logs.read(run, origin, 1)
     if (page === null) throw this.unknownRun()
     const { status, outcome, head } = page
@@ -477,7 +479,7 @@ export class Runs implements RunService, RunHost {
 /** The first step that is none. */
 function takeAll(page: RunPage, cursor: Cursor, events: PlacedEvent[]): Step {
   for (const raw of page.entries) {
-    const step = cursor.take(parseEntry(raw), events)
+    const step = cursor.take(openEntry(raw), events)
     if (step === 'hole' || step === 'reset') return step
   }
   return 'taken'

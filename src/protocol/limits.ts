@@ -124,7 +124,7 @@ export interface Limits {
   runHeartbeatMs: number
   /** A run of which nothing was heard for this long is read anew. */
   runSilenceMs: number
-  /** What is passed on from a language model is logged this often, or at once for somebody who reads it at this gateway. */
+  /** What is passed on from a language model is logged in Redis this often, or at once for somebody who reads it at this gateway. */
   runRelayMs: number
   /** Largest request for a generation. */
   llmRequestBytes: number

@@ -1,5 +1,5 @@
 import { EvenkeelError } from '../../protocol/errors.ts'
-import type { DeltaEvent, FailEvent, Json, LogEvent } from './events.ts'
+import { type DeltaEvent, type FailEvent, type Json, type LogEvent, rawKind } from './events.ts'
 import { formatOffset, type Offset } from './offset.ts'
 
 /**
@@ -19,6 +19,23 @@ export interface RawEntry {
   readonly first: number
   readonly count: number
   readonly json: string
+  /** Of one whose JSON is only made for who asks: what it counts for, in place of the JSON's length, and what is in it. */
+  readonly source?: EntrySource
+}
+
+export interface EntrySource {
+  readonly bytes: number
+  opened(): Entry
+}
+
+/** What the entry counts for where logs are bounded. */
+export function sizeOf(raw: RawEntry): number {
+  return raw.source === undefined ? raw.json.length : raw.source.bytes
+}
+
+/** The entry of a log. Throws RECORD_INVALID. */
+export function openEntry(raw: RawEntry): Entry {
+  return raw.source === undefined ? parseEntry(raw) : raw.source.opened()
 }
 
 const kindPattern = /^[A-Za-z0-9._:-]{1,64}$/
@@ -96,7 +113,7 @@ function parseEvent(item: unknown): LogEvent {
 
 function parseDelta({ part = 0, kind = 'text', data }: Record<string, unknown>): DeltaEvent {
   if (!isPart(part)) throw invalid('part of a delta must be a whole number from 0 to 65535')
-  if (!isKind(kind)) throw invalid(runKindRule)
+  if (kind !== rawKind && !isKind(kind)) throw invalid(runKindRule)
   if (data === undefined) throw invalid('a delta must have data')
   return { type: 'delta', part, kind, data: data as Json }
 }

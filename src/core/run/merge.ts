@@ -1,6 +1,9 @@
 import { type DeltaEvent, type Json, type PlacedEvent, type RunEvent, rawKind } from './events.ts'
 
-/** Joins deltas that follow each other, belong to the same part and kind, and are texts: what a reader that is behind gets. */
+/**
+ * Joins deltas that follow each other, belong to the same part and kind, and are texts: what a reader that is behind gets. Raw events keep an offset each:
+ * their readers go on behind any of them.
+ */
 export function mergeDeltas(events: readonly PlacedEvent[], bytesMost: number): PlacedEvent[] {
   const merged: PlacedEvent[] = []
   let texts: string[] = []
@@ -15,7 +18,7 @@ export function mergeDeltas(events: readonly PlacedEvent[], bytesMost: number): 
   }
   for (const placed of events) {
     const { event } = placed
-    if (event.type !== 'delta' || typeof event.data !== 'string') {
+    if (event.type !== 'delta' || event.kind === rawKind || typeof event.data !== 'string') {
       flush()
       merged.push(placed)
       continue
@@ -30,9 +33,8 @@ export function mergeDeltas(events: readonly PlacedEvent[], bytesMost: number): 
   return merged
 }
 
-/** Raw events keep an offset each: their readers go on behind any of them. */
 function fits(a: DeltaEvent, b: DeltaEvent): boolean {
-  return a.part === b.part && a.kind === b.kind && a.kind !== rawKind
+  return a.part === b.part && a.kind === b.kind
 }
 
 /** The deltas as the state that they lead to; null when something else than deltas is among them. */

@@ -1,3 +1,5 @@
+import { isBoundary } from './whole-blocks.ts'
+
 const keptBytes = 4 * 1024
 /** Of a large piece: where its last block begins, and its end. */
 const partBytes = 1024
@@ -14,14 +16,23 @@ export class Ending {
     }
     const piece = buffer.subarray(from, to)
     // The last event may be as large as the whole answer, and says at its beginning what it is.
-    const start = Math.max(
-      0,
-      piece.lastIndexOf('\n\n', piece.length - 3),
-      piece.lastIndexOf('\n\r\n', piece.length - 4),
-    )
+    const start = lastStart(piece, piece.length)
     const middle = Math.min(start + partBytes, piece.length)
     this.append(piece, start, middle)
     this.append(piece, Math.max(middle, piece.length - partBytes), piece.length)
+  }
+
+  /** Of whole events that are kept anyway: the newest of them, as if they had been added one by one. */
+  addNewest(events: Buffer): void {
+    const parts: Buffer[] = []
+    let size = 0
+    for (let end = events.length; end > 0 && size < keptBytes; ) {
+      const start = lastStart(events, end)
+      parts.push(events.subarray(start, end))
+      size += Math.min(2 * partBytes, end - start)
+      end = start
+    }
+    for (const part of parts.reverse()) this.add(part)
   }
 
   toString(): string {
@@ -37,4 +48,10 @@ export class Ending {
     buffer.copy(this.bytes, this.length, from, to)
     this.length += to - from
   }
+}
+
+/** Where the last event begins of those that end there. */
+function lastStart(events: Buffer, end: number): number {
+  for (let at = end - 1; at > 1; at--) if (isBoundary(events, at)) return at
+  return 0
 }

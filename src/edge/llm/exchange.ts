@@ -315,7 +315,7 @@ export class Exchange implements AnswerListener, RelayListener, ClientStreamOwne
 
   /** Whole blocks. */
   private passOn(buffer: Buffer, from: number, to: number): void {
-    this.ending.add(buffer, from, to)
+    if (this.run?.keeps !== true) this.ending.add(buffer, from, to)
     this.log(buffer, from, to)
     this.stream.deliver(buffer, from, to)
   }
@@ -340,8 +340,7 @@ export class Exchange implements AnswerListener, RelayListener, ClientStreamOwne
 
   private streamEnded(): void {
     const rest = this.blocks.rest()
-    this.ending.add(rest)
-    if (!isWhole(this.generation.dialect, this.ending.toString())) {
+    if (!this.isWhole(rest)) {
       this.lost(new Error('ended before it was whole'))
       return
     }
@@ -353,6 +352,14 @@ export class Exchange implements AnswerListener, RelayListener, ClientStreamOwne
     this.run?.end({ type: 'end', reason: 'complete' })
     this.finish()
     if (!this.stream.isBehind) this.stream.end(null)
+  }
+
+  /** Whether all is said, with what has come last. */
+  private isWhole(rest: Buffer): boolean {
+    const kept = new Ending()
+    for (const events of this.run?.newest() ?? []) kept.addNewest(events)
+    this.ending.add(rest)
+    return isWhole(this.generation.dialect, `${kept}${this.ending}`)
   }
 
   /** The answer is cut. */

@@ -61,7 +61,7 @@ export class WholeBlocks {
 }
 
 /** Whether an empty line ends right before `at`. */
-function isBoundary(bytes: Buffer, at: number): boolean {
+export function isBoundary(bytes: Buffer, at: number): boolean {
   const last = bytes[at - 1]
   if (last === lf) return bytes[at - 2] === lf || (bytes[at - 2] === cr && bytes[at - 3] === lf)
   return last === cr && bytes[at - 2] === cr

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { RawEvents, withId } from '../../../src/core/sse/raw-events.ts'
+import { endOfEvent, withId } from '../../../src/core/sse/raw-events.ts'
 import { Ending } from '../../../src/edge/llm/ending.ts'
 import { WholeBlocks } from '../../../src/edge/llm/whole-blocks.ts'
 import { EventStreamParser } from '../../support/event-stream.ts'
@@ -23,6 +23,21 @@ const stream = fc
 
 /** A last CR may be half of a line's end: something has to follow. */
 const parsed = (text: string) => new EventStreamParser().push(`${text}:`)
+
+function divided(text: string): { found: string[]; rest: string } {
+  const bytes = Buffer.from(text)
+  const found: string[] = []
+  let from = 0
+  for (
+    let end = endOfEvent(bytes, 0, bytes.length);
+    end !== -1;
+    end = endOfEvent(bytes, from, bytes.length)
+  ) {
+    found.push(bytes.toString('utf8', from, end))
+    from = end
+  }
+  return { found, rest: bytes.toString('utf8', from) }
+}
 
 test('bytes go on up to the last block that is complete, and none is lost', () => {
   fc.assert(
@@ -53,9 +68,8 @@ test('a block that does not end is not waited for without a bound', () => {
 test('events are as many as a client gets, and put together the stream', () => {
   fc.assert(
     fc.property(stream, (text) => {
-      const events = new RawEvents()
-      const found = events.push(text)
-      expect(found.join('') + events.rest).toBe(text)
+      const { found, rest } = divided(text)
+      expect(found.join('') + rest).toBe(text)
       expect(found.length).toBe(parsed(text).length)
     }),
   )
@@ -64,7 +78,7 @@ test('events are as many as a client gets, and put together the stream', () => {
 test('an id at the end of an event is the one that counts', () => {
   fc.assert(
     fc.property(stream, (text) => {
-      const found = new RawEvents().push(text)
+      const { found } = divided(text)
       const withIds = parsed(found.map((event, i) => withId(event, `1-${i}`)).join(''))
       expect(withIds.map(({ lastEventId }) => lastEventId)).toEqual(found.map((_, i) => `1-${i}`))
       expect(withIds.map(({ data }) => data)).toEqual(parsed(text).map(({ data }) => data))
@@ -82,4 +96,17 @@ test('the mark of an end is found behind a long stream, and at the head of a las
   ending.add(Buffer.from(`data: ${'x'.repeat(3_000)}\n\n${large}`))
   expect(ending.toString()).toContain('"type":"response.completed"')
   expect(ending.toString().length).toBeLessThanOrEqual(8 * 1024)
+})
+
+test('the same mark is found in events that are kept anyway', () => {
+  const event = (data: string) => `data: ${data}\n\n`
+  const mark = event(`{"type":"response.completed","text":"${'y'.repeat(100_000)}"}`)
+  const before = Array.from({ length: 300 }, (_, i) => event('x'.repeat(i)))
+  for (const behind of ['', ': ping\n\n', event('1').repeat(20)])
+    for (const stream of [`${before.join('')}${mark}${behind}`, mark + behind]) {
+      const ending = new Ending()
+      ending.addNewest(Buffer.from(stream))
+      expect(`${ending}`).toContain('"type":"response.completed"')
+      expect(`${ending}`.endsWith(stream.slice(-500))).toBe(true)
+    }
 })
