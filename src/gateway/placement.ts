@@ -80,7 +80,13 @@ export class Placement {
     const canary = this.canaryOf(pool)
     if (canary === null) return this.kept(nodes, wish) ?? this.pick(pool, nodes, key)
     const sides = sidesOf(nodes, canary)
-    // Who returns to the version is drawn with it.
+    // Who always hashes to a node does so at its side; who returns to a node of the version belongs to it.
+    if (wish !== null && 'key' in wish) {
+      const isCanary = isDrawn(canary, wish.key)
+      return (
+        this.kept(isCanary ? sides.canary : sides.others, wish) ?? this.pickSide(pool, sides, isCanary, key)
+      )
+    }
     const kept =
       (shareNow(canary) > 0 ? this.kept(sides.canary, wish) : null) ?? this.kept(sides.others, wish)
     return kept ?? this.pickSide(pool, sides, this.options.random() < shareNow(canary), key)

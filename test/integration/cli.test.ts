@@ -36,6 +36,7 @@ describe('usage', () => {
       'weight',
       'upstreams',
       'rebalance',
+      'canary',
       'migrate',
       'events',
       'operation',
@@ -81,7 +82,9 @@ describe('operator commands', () => {
     const table = await run(['nodes'])
     expect(table).toMatchObject({ code: 0, stderr: '' })
     const [head, first, second] = table.stdout.split('\n')
-    expect(head).toMatch(/^NODE +POOL +STATE +HEALTH +WEIGHT +SESSIONS +SHARE +FAIR +MSG\/S +RTT +HOST +PID$/)
+    expect(head).toMatch(
+      /^NODE +POOL +STATE +HEALTH +WEIGHT +SESSIONS +SHARE +FAIR +VERSION +MSG\/S +RTT +HOST +PID$/,
+    )
     expect(first).toMatch(
       /^a +default +active +healthy +1 +2 +50\.0 % +50\.0 % +1\.5 +0\.40 ms +host-a +4242$/,
     )
