@@ -29,6 +29,10 @@ import type { Session } from './session.ts'
 const topic = '$canaries'
 /** Canaries that operators can look at; those that are over go first. */
 const keptCanaries = 64
+/** How often it is looked how canaries go; a failing one is left so soon. */
+const tickMs = 250
+/** Other gateways hear this often how it goes, and of changes at once. */
+const tellMs = 1_000
 /** While nothing changes, sessions at the wrong side are looked for this often: clients that resume come where their node is. */
 const scanMs = 10_000
 /** What a gateway said longer ago is not waited for. */
@@ -49,6 +53,7 @@ interface Tracked {
   operation: CanaryOperation | null
   dirty: boolean
   scannedAt: number
+  toldAt: number
   /** Nodes that were given the canary to keep, and which revision. */
   readonly steered: WeakMap<NodeEntry, number>
 }
@@ -74,6 +79,7 @@ export class Canaries {
   private readonly tracked = new Map<string, Tracked>()
   /** The one of each pool that says where sessions belong. */
   private readonly ruling = new Map<string, Tracked>()
+  private timer: NodeJS.Timeout | null = null
 
   constructor(gateway: Gateway) {
     this.gateway = gateway
@@ -84,6 +90,7 @@ export class Canaries {
     const { bus } = this.gateway.cluster
     // It rejects only when the bus is closed.
     bus.subscribe(topic, (payload) => this.receive(payload)).catch(() => {})
+    this.timer = setInterval(() => this.tick(), tickMs)
   }
 
   /** The canary that says where sessions of the pool belong. */
@@ -235,8 +242,8 @@ export class Canaries {
     if (outcome === 'quiesce-timeout') one?.watch.failed(from)
   }
 
-  /** To be called once a second. */
-  tick(now: number): void {
+  private tick(): void {
+    const now = this.gateway.now()
     for (const one of this.tracked.values()) {
       this.follow(one, now)
       if (!rules(one.canary) || this.ruling.get(one.canary.pool) !== one) continue
@@ -246,11 +253,12 @@ export class Canaries {
       if (isLate) for (const node of this.sides(one).canary) this.gateway.takeAway(node)
       if (one.dirty || one.moves.progress.left > 0 || now - one.scannedAt >= scanMs) this.scan(one, now)
       if (this.isJudge(one.canary)) this.judge(one)
-      this.tell(one)
+      if (now - one.toldAt >= tellMs) this.tell(one)
     }
   }
 
   stop(): void {
+    if (this.timer !== null) clearInterval(this.timer)
     for (const { moves } of this.tracked.values()) moves.cancel()
   }
 
@@ -353,6 +361,7 @@ export class Canaries {
       operation: null,
       dirty: true,
       scannedAt: now,
+      toldAt: now,
       steered: new WeakMap(),
     }
     this.tracked.set(canary.id, one)
@@ -433,6 +442,7 @@ export class Canaries {
     const { cluster, id } = gateway
     if (!cluster.registry.entries().some((entry) => entry.kind === 'gateway' && entry.id !== id)) return
     const { canary, moves, watch } = one
+    one.toldAt = gateway.now()
     const word = writeCanaryWord({ gateway: id, canary, progress: moves.progress, seen: watch.seen })
     // While Redis is away each gateway goes by what it sees itself.
     cluster.bus.publish(topic, word, true).catch(() => {})

@@ -717,7 +717,6 @@ export class Gateway {
       node.measure(now)
       node.warmth = this.placement.warmth(node, now)
     }
-    this.canaries.tick(now)
   }
 
   /** Opens what is at the node elsewhere, without asking it. */

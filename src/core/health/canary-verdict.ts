@@ -30,8 +30,10 @@ export const nothingSeen: Seen = { sessionMs: 0, failures: 0, timed: 0, timedMs:
 const failuresLeast = 3
 /** A canary fails when its failures would be at least this unlikely with a ratio that is allowed. It is looked at many times. */
 const chance = 0.001
-/** Fewer timed messages say nothing of how long they take. */
+/** Fewer timed messages say nothing of how long they take … */
 const timedLeast = 20
+/** … unless they took so long together: the slower a node is, the fewer can be timed. */
+const timedLeastMs = 5_000
 /** Beneath this many ms more, twice as long is still short. */
 const slackMs = 2
 
@@ -94,7 +96,7 @@ export function atLeast(count: number, all: number, part: number): number {
 }
 
 export function meanMs({ timed, timedMs }: Seen): number | null {
-  return timed < timedLeast ? null : timedMs / timed
+  return timed < timedLeast && timedMs < timedLeastMs ? null : timedMs / timed
 }
 
 function hours({ sessionMs }: Seen): string {
