@@ -1,7 +1,8 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { CanaryApi, connectClients, expectUnharmed, startVersions } from '../support/canary.ts'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
 import { LinkProxy } from '../support/link-proxy.ts'
+import { RedisServer } from '../support/redis.ts'
 
 const rebalance = { enabled: true, intervalMs: 200 }
 const pool = 'default'
@@ -142,6 +143,38 @@ test('a gateway that knows nothing of it learns it from the nodes, and gives the
   expect((await other.ended(back)).state).toBe('done')
   await expect.poll(() => first.operator.node('new').sessions).toBe(0)
   await expectUnharmed(clients)
+}, 30_000)
+
+test('over Redis each gateway moves its part, and what one sees counts for all', async () => {
+  const redis = await RedisServer.start()
+  onTestFinished(() => redis.stop())
+  const first = await startTestGateway({ rebalance, redis: redis.url, gatewayId: 'gw-1' })
+  const second = await startTestGateway({ rebalance, redis: redis.url, gatewayId: 'gw-2' })
+  await startVersions(first, {
+    gateways: [first.linkUrl, second.linkUrl],
+    next: {
+      message(_session, data) {
+        if (String(data) === '1') throw new Error('broken')
+      },
+    },
+  })
+  const api = new CanaryApi(first)
+  const idle = await connectClients(first.wsUrl, 40)
+  const clients = await connectClients(second.wsUrl, 40)
+  await expect.poll(() => first.operator.gateways().length).toBe(2)
+  const started = await api.start({ pool, version: '2', percent: 50, watchMs: 60_000 })
+  const moved = await api.ended(started)
+  expect(moved.state).toBe('done')
+  const there = [first, second].map(({ operator }) => operator.node('new').sessionsHere)
+  expect(Math.min(...there)).toBeGreaterThan(5)
+  expect(moved.moved).toBe(there[0]! + there[1]!)
+  // All failures are at the second gateway; the first one was asked, and judges.
+  for (const client of clients) client.send()
+  const returned = await api.state(started.canary.id, 'returned')
+  expect(returned.reason).toContain('failures in')
+  expect(returned).toMatchObject({ gateway: 'gw-1', left: 0, sessions: 0, returned: there[0]! })
+  expect(second.operator.canaries.get(started.canary.id)).toMatchObject({ state: 'returned' })
+  await expectUnharmed(idle)
 }, 30_000)
 
 describe('what is refused', () => {

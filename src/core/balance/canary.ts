@@ -59,6 +59,31 @@ export function isDrawn(canary: Canary, session: string): boolean {
   return share > 0 && pointOf(session, canary.id) < share
 }
 
+/** More than these would hold up a gateway with many sessions. */
+const drawsMost = 200_000
+const idsMost = 16
+
+/**
+ * An id for a canary with this share. Chance draws a hundred of 10,000 give or take ten; of several ids the one is taken that comes closest among the sessions
+ * that are there. Which sessions those are is still chance.
+ */
+export function closestId(sessions: readonly string[], share: number, makeId: () => string): string {
+  let best = makeId()
+  if (sessions.length === 0) return best
+  const tries = Math.max(1, Math.min(idsMost, Math.floor(drawsMost / sessions.length)))
+  const distance = (id: string) =>
+    Math.abs(sessions.filter((session) => partOf(session, id) < share).length - sessions.length * share)
+  let least = distance(best)
+  for (let i = 1; i < tries && least >= 0.5; i++) {
+    const id = makeId()
+    const its = distance(id)
+    if (its >= least) continue
+    best = id
+    least = its
+  }
+  return best
+}
+
 export interface Sides<N> {
   readonly canary: readonly N[]
   readonly others: readonly N[]
@@ -66,7 +91,7 @@ export interface Sides<N> {
 
 export function sidesOf<N extends { readonly version: string | null }>(
   nodes: readonly N[],
-  { version }: Canary,
+  { version }: Pick<Canary, 'version'>,
 ): Sides<N> {
   return {
     canary: nodes.filter((node) => node.version === version),

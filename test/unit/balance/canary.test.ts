@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import {
   type Canary,
+  closestId,
   groupsOf,
   isDrawn,
   isLater,
@@ -44,6 +45,15 @@ describe('who is drawn', () => {
     const few = ids.filter((id) => isDrawn(canary, id))
     expect(ids.filter((id) => isDrawn({ ...canary, revision: 9, state: 'passed' }, id))).toEqual(few)
     expect(few.every((id) => isDrawn({ ...canary, share: 0.02 }, id))).toBe(true)
+  })
+
+  test('an id is taken that draws nearly as many as it should of those who are there', () => {
+    let made = 0
+    const id = closestId(ids, 0.01, () => `can_${++made}`)
+    const drawn = ids.filter((session) => isDrawn({ ...canary, id }, session)).length
+    expect(Math.abs(drawn - 100)).toBeLessThanOrEqual(10)
+    expect(made).toBeLessThanOrEqual(16)
+    expect(closestId([], 0.5, () => 'can_x')).toBe('can_x')
   })
 
   test('another canary draws others', () => {
