@@ -1,6 +1,6 @@
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { CanaryApi, connectClients, expectUnharmed, startVersions } from '../support/canary.ts'
-import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
+import { echo, launchTestGateway, startTestGateway, startTestNode } from '../support/in-process.ts'
 import { LinkProxy } from '../support/link-proxy.ts'
 import { RedisServer } from '../support/redis.ts'
 
@@ -108,22 +108,7 @@ test('when the node of the version dies its sessions go back to old nodes, and n
   expect(gateway.operator.node('a').sessions).toBe(50)
 }, 30_000)
 
-test('promoted, it gets the whole pool: nodes of other versions are drained', async () => {
-  const gateway = await startTestGateway({ rebalance })
-  await startVersions(gateway)
-  const api = new CanaryApi(gateway)
-  const clients = await connectClients(gateway.wsUrl, 40)
-  const started = await api.start({ pool, version: '2', percent: 10, watchMs: 60_000 })
-  await api.ended(started)
-  const promoted = await api.ended(await api.promote(started.canary.id))
-  expect(promoted.state).toBe('done')
-  expect((await api.get(started.canary.id)).state).toBe('promoted')
-  expect(gateway.operator.node('new').sessions).toBe(40)
-  expect(gateway.operator.node('a').state).toBe('drained')
-  await expectUnharmed(clients)
-}, 30_000)
-
-test('a gateway that knows nothing of it learns it from the nodes, and gives them back what they lack', async () => {
+test('gateways agree by way of the nodes alone; promoted, the version gets the whole pool', async () => {
   const first = await startTestGateway({ rebalance, gatewayId: 'gw-1' })
   const second = await startTestGateway({ rebalance, gatewayId: 'gw-2' })
   await startVersions(first, { gateways: [first.linkUrl, second.linkUrl] })
@@ -136,12 +121,29 @@ test('a gateway that knows nothing of it learns it from the nodes, and gives the
   await expect
     .poll(async () => (await other.list()).map(({ id, left, moved }) => [id, left, moved > 5]))
     .toEqual([[started.canary.id, 0, true]])
-  // One that starts later, as after a crash of all the others, knows it too.
-  const third = await startTestGateway({ rebalance, gatewayId: 'gw-3' })
-  await startTestNode(third, echo, { id: 'c', version: '1' })
-  const back = await other.return(started.canary.id)
-  expect((await other.ended(back)).state).toBe('done')
-  await expect.poll(() => first.operator.node('new').sessions).toBe(0)
+  const promoted = await other.ended(await other.promote(started.canary.id))
+  expect(promoted.state).toBe('done')
+  await api.state(started.canary.id, 'promoted')
+  for (const { operator } of [first, second]) {
+    expect(operator.node('new').sessionsHere).toBe(40)
+    expect(operator.node('a').state).toBe('drained')
+  }
+  await expectUnharmed(clients)
+}, 30_000)
+
+test('a gateway that starts again learns the canary from the nodes', async () => {
+  const before = await launchTestGateway({ rebalance })
+  await startVersions(before)
+  const { canary } = await new CanaryApi(before).start({ pool, version: '2', percent: 50, watchMs: 60_000 })
+  await before.close()
+  const after = await startTestGateway({ rebalance, internal: { port: before.internalPort } })
+  const api = new CanaryApi(after)
+  await expect.poll(async () => (await api.list()).map(({ id }) => id)).toEqual([canary.id])
+  await expect.poll(() => after.operator.nodes().length).toBe(3)
+  const clients = await connectClients(after.wsUrl, 40)
+  expect(after.operator.node('new').sessions).toBeGreaterThan(5)
+  expect((await api.ended(await api.return(canary.id))).state).toBe('done')
+  expect(after.operator.node('new').sessions).toBe(0)
   await expectUnharmed(clients)
 }, 30_000)
 
