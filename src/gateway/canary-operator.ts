@@ -78,6 +78,6 @@ export interface SeenView {
   failures: number
   /** Per session. */
   failuresPerHour: number
-  /** From a message to its commit, on average; null: too few were timed. */
+  /** From a message to its commit, typically (the geometric mean); null: too few were timed. */
   messageMs: number | null
 }

@@ -6,20 +6,20 @@ interface Tally {
   sessionMs: number
   failures: number
   timed: number
-  timedMs: number
+  timedLog: number
 }
 
 interface Before {
   timed: number
-  timedMs: number
+  timedLog: number
 }
 
 /** Counts what this gateway sees of both sides of a canary while it is watched. */
 export class CanaryWatch {
   readonly from: number
   private readonly version: string
-  private readonly own: Tally = { sessionMs: 0, failures: 0, timed: 0, timedMs: 0 }
-  private readonly others: Tally = { sessionMs: 0, failures: 0, timed: 0, timedMs: 0 }
+  private readonly own: Tally = { sessionMs: 0, failures: 0, timed: 0, timedLog: 0 }
+  private readonly others: Tally = { sessionMs: 0, failures: 0, timed: 0, timedLog: 0 }
   private readonly before = new WeakMap<NodeEntry, Before>()
   private lookedAt: number
 
@@ -27,7 +27,7 @@ export class CanaryWatch {
     this.version = version
     this.from = watchFrom
     this.lookedAt = now
-    for (const node of nodes) this.before.set(node, { timed: node.timedMessages, timedMs: node.timedMs })
+    for (const node of nodes) this.before.set(node, { timed: node.timedMessages, timedLog: node.timedLog })
   }
 
   get seen(): { canary: Seen; others: Seen } {
@@ -45,11 +45,11 @@ export class CanaryWatch {
     for (const node of nodes) {
       const tally = this.side(node)
       tally.sessionMs += node.assigned.size * elapsed
-      const { timedMessages: timed, timedMs } = node
-      const before = this.before.get(node) ?? { timed: 0, timedMs: 0 }
+      const { timedMessages: timed, timedLog } = node
+      const before = this.before.get(node) ?? { timed: 0, timedLog: 0 }
       tally.timed += timed - before.timed
-      tally.timedMs += timedMs - before.timedMs
-      this.before.set(node, { timed, timedMs })
+      tally.timedLog += timedLog - before.timedLog
+      this.before.set(node, { timed, timedLog })
     }
   }
 

@@ -57,9 +57,9 @@ export function parseCanaryWord(payload: Buffer): CanaryWord | null {
 
 function seenOf(value: unknown): Seen | null {
   if (!isObject(value)) return null
-  const { sessionMs, failures, timed, timedMs } = value
-  const isSeen = [sessionMs, failures, timed, timedMs].every(isAmount)
-  return isSeen ? ({ sessionMs, failures, timed, timedMs } as Seen) : null
+  const { sessionMs, failures, timed, timedLog } = value
+  const isSeen = [sessionMs, failures, timed, timedLog].every(isAmount)
+  return isSeen ? ({ sessionMs, failures, timed, timedLog } as Seen) : null
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

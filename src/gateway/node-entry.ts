@@ -52,9 +52,9 @@ export abstract class NodeEntry implements Candidate {
   bytesPerSecond = 0
   /** Sessions that it was given since their bytes could be seen, fading as the average takes them in. */
   unmeasured = 0
-  /** Messages whose time from the node's getting them to their commit is known, and its sum. */
+  /** Messages whose time from the node's getting them to their commit is known, and the sum of `log1p` of it in ms: one stall must not outweigh all others. */
   timedMessages = 0
-  timedMs = 0
+  timedLog = 0
   /** Single messages (affinity `message`) that it was given and has not committed. */
   inFlight = 0
   /** As the node says itself; null: it does not. */
@@ -165,7 +165,7 @@ export abstract class NodeEntry implements Candidate {
     if (ack < this.timedSeq) return
     this.timed = null
     this.timedMessages++
-    this.timedMs += now - this.timedAt
+    this.timedLog += Math.log1p(now - this.timedAt)
     this.response.add(now - this.timedAt, now)
   }
 

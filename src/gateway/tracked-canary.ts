@@ -1,5 +1,5 @@
 import { type Canary, type Sides, sidesOf } from '../core/balance/canary.ts'
-import { meanMs, nothingSeen, type Seen } from '../core/health/canary-verdict.ts'
+import { nothingSeen, type Seen, typicalMs } from '../core/health/canary-verdict.ts'
 import { CanaryMoves } from './canary-moves.ts'
 import type { CanaryView, SeenView } from './canary-operator.ts'
 import { percentOf } from './canary-order.ts'
@@ -216,12 +216,12 @@ export function sessionsAt(nodes: readonly NodeEntry[]): number {
 }
 
 function seenView(seen: Seen): SeenView {
-  const mean = meanMs(seen)
+  const ms = typicalMs(seen)
   return {
     sessionSeconds: Math.round(seen.sessionMs / 1000),
     failures: seen.failures,
     failuresPerHour: seen.sessionMs === 0 ? 0 : Math.round((seen.failures / seen.sessionMs) * 3.6e9) / 1000,
-    messageMs: mean === null ? null : Math.round(mean * 1000) / 1000,
+    messageMs: ms === null ? null : Math.round(ms * 1000) / 1000,
   }
 }
 
@@ -230,6 +230,6 @@ function added(a: Seen, b: Seen): Seen {
     sessionMs: a.sessionMs + b.sessionMs,
     failures: a.failures + b.failures,
     timed: a.timed + b.timed,
-    timedMs: a.timedMs + b.timedMs,
+    timedLog: a.timedLog + b.timedLog,
   }
 }

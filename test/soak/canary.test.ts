@@ -32,8 +32,9 @@ test('1 % of 10,000 live sessions goes to a new version and comes back: none clo
   }
   const there = await operation(started.id)
   const sessions = (await admin.node('new')).sessions
-  await expect.poll(async () => (await get()).state, { timeout: 60_000 }).toBe('passed')
+  await expect.poll(async () => (await get()).state, { timeout: 60_000 }).not.toBe('watching')
   const passed = await get()
+  expect(passed).toMatchObject({ state: 'passed' })
   expect((await admin.node('new')).sessions).toBe(sessions)
 
   const back = await operation((await admin.call<Started>('POST', `/canaries/${id}/return`, {})).id)

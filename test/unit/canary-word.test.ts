@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { type CanaryWord, parseCanaryWord, writeCanaryWord } from '../../src/gateway/canary-word.ts'
 
-const seen = { sessionMs: 1_000.5, failures: 1, timed: 20, timedMs: 13.2 }
+const seen = { sessionMs: 1_000.5, failures: 1, timed: 20, timedLog: 13.2 }
 const word: CanaryWord = {
   gateway: 'gw-1',
   canary: {

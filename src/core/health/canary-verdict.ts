@@ -4,9 +4,9 @@ export interface Seen {
   readonly sessionMs: number
   /** Sessions that their node closed with an error code, and moves that a node did not answer. */
   readonly failures: number
-  /** Messages that were timed from the node's getting them to its commit, and how long they took. */
+  /** Messages that were timed from the node's getting them to its commit, and the sum of `log1p` of the ms that they took. */
   readonly timed: number
-  readonly timedMs: number
+  readonly timedLog: number
 }
 
 export interface VerdictRules {
@@ -24,16 +24,14 @@ export type Verdict =
   | { readonly kind: 'pass'; readonly reason: string }
   | { readonly kind: 'wait'; readonly reason: string }
 
-export const nothingSeen: Seen = { sessionMs: 0, failures: 0, timed: 0, timedMs: 0 }
+export const nothingSeen: Seen = { sessionMs: 0, failures: 0, timed: 0, timedLog: 0 }
 
 /** Fewer failures say nothing. */
 const failuresLeast = 3
 /** A canary fails when its failures would be at least this unlikely with a ratio that is allowed. It is looked at many times. */
 const chance = 0.001
-/** Fewer timed messages say nothing of how long they take … */
-const timedLeast = 20
-/** … unless they took so long together: the slower a node is, the fewer can be timed. */
-const timedLeastMs = 5_000
+/** Fewer timed messages say nothing of how long they take. */
+const timedLeast = 50
 /** Beneath this many ms more, twice as long is still short. */
 const slackMs = 2
 
@@ -49,7 +47,7 @@ export function judge(
       reason: `${canary.failures} failures in ${hours(canary)} session hours, ${others.failures} in ${hours(others)} elsewhere`,
     }
   }
-  const [own, baseline] = [meanMs(canary), meanMs(others)]
+  const [own, baseline] = [typicalMs(canary), typicalMs(others)]
   if (own !== null && baseline !== null && own > baseline * maxTimeRatio + slackMs) {
     return {
       kind: 'fail',
@@ -95,8 +93,9 @@ export function atLeast(count: number, all: number, part: number): number {
   return Math.min(1, sum)
 }
 
-export function meanMs({ timed, timedMs }: Seen): number | null {
-  return timed < timedLeast && timedMs < timedLeastMs ? null : timedMs / timed
+/** The geometric mean: a stall of the machine or code that is cold makes a few messages slow, a slow version most of them. */
+export function typicalMs({ timed, timedLog }: Seen): number | null {
+  return timed < timedLeast ? null : Math.expm1(timedLog / timed)
 }
 
 function hours({ sessionMs }: Seen): string {

@@ -15,6 +15,10 @@ function seen(change: Partial<Seen>): Seen {
   return { ...nothingSeen, sessionMs: hour, ...change }
 }
 
+function timed(count: number, ms: number): Seen {
+  return seen({ timed: count, timedLog: count * Math.log1p(ms) })
+}
+
 test.each<[string, Seen, Seen, number, string]>([
   ['nothing failed, too early', seen({}), seen({ sessionMs: 99 * hour }), 59_999, 'wait'],
   ['nothing failed, in time', seen({}), seen({ sessionMs: 99 * hour }), 60_000, 'pass'],
@@ -32,25 +36,14 @@ test.each<[string, Seen, Seen, number, string]>([
     'pass',
   ],
   ['few on both sides are no proof', seen({ failures: 4 }), seen({ failures: 1 }), 1_000, 'wait'],
+  ['slow, but too few were timed', timed(49, 100), timed(60, 10), 1_000, 'wait'],
+  ['slow', timed(50, 100), timed(60, 10), 1_000, 'fail'],
+  ['twice as slow', timed(50, 20), timed(60, 10), 60_000, 'pass'],
+  ['thrice of nearly nothing', timed(50, 1.5), timed(60, 0.1), 60_000, 'pass'],
   [
-    'slow, but too few were timed',
-    seen({ timed: 19, timedMs: 4_000 }),
-    seen({ timed: 50, timedMs: 50 }),
-    1_000,
-    'wait',
-  ],
-  [
-    'so slow that few are timed',
-    seen({ timed: 2, timedMs: 5_000 }),
-    seen({ timed: 50, timedMs: 500 }),
-    1_000,
-    'fail',
-  ],
-  ['slow', seen({ timed: 20, timedMs: 2_000 }), seen({ timed: 50, timedMs: 500 }), 1_000, 'fail'],
-  [
-    'thrice of nearly nothing',
-    seen({ timed: 20, timedMs: 30 }),
-    seen({ timed: 50, timedMs: 5 }),
+    'one message that took 10 s',
+    seen({ timed: 50, timedLog: 49 * Math.log1p(10) + Math.log1p(10_000) }),
+    timed(60, 10),
     60_000,
     'pass',
   ],
