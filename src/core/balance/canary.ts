@@ -72,7 +72,7 @@ export function closestId(sessions: readonly string[], share: number, makeId: ()
   if (sessions.length === 0) return best
   const tries = Math.max(1, Math.min(idsMost, Math.floor(drawsMost / sessions.length)))
   const distance = (id: string) =>
-    Math.abs(sessions.filter((session) => partOf(session, id) < share).length - sessions.length * share)
+    Math.abs(sessions.filter((session) => pointOf(session, id) < share).length - sessions.length * share)
   let least = distance(best)
   for (let i = 1; i < tries && least >= 0.5; i++) {
     const id = makeId()
