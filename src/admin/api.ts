@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Operator, RebalanceResult } from '../gateway/operator.ts'
 import type { NewUpstream } from '../gateway/upstream-directory.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import { canaryRoutes } from './canary-routes.ts'
 import { type ChannelPart, channelEverywhere } from './channel-members.ts'
 import { type ConfigControl, configRoutes } from './config-api.ts'
 import type { EventStreams } from './event-stream.ts'
@@ -62,6 +63,7 @@ export function createApi(options: {
     ...channelRoutes(operator, peers),
     ...operationRoutes(operator, peers, events),
     ...(config === null ? [] : configRoutes(config, peers)),
+    ...canaryRoutes(operator, peers),
   ]
   return createRouter({ prefix: apiPrefix, routes, onError })
 }

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { NodeView, Operator } from '../gateway/operator.ts'
+import { registerCanaries } from './canary-metrics.ts'
 import type { ConfigControl } from './config-api.ts'
 
 const prefix = 'evenkeel_'
@@ -27,6 +28,7 @@ export function createMetrics(operator: Operator, config: ConfigControl | null =
   registerTraffic(registry, operator)
   registerRuns(registry, operator)
   if (config !== null) registerReloads(registry, config)
+  registerCanaries(registry, operator)
   const unsubscribe = registerMigrations(registry, operator)
   const delay = registerEventLoop(registry)
   return {

@@ -53,6 +53,10 @@ function eventText(event: OperatorEvent): string {
       return `${event.session} at ${event.node}: ${event.tier} after ${event.cause}`
     case 'session-lost':
       return `${event.session}: ${event.reason}`
+    case 'canary': {
+      const { canary, pool, version, percent, state, reason } = event
+      return `${canary}: ${state}, version ${version} has ${percent} % of pool ${pool}${reason === '' ? '' : ` (${reason})`}`
+    }
     case 'upstream-ignored':
       return `${event.upstream}: ${event.reason}`
     default:

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { addActivate } from './commands/activate.ts'
+import { addCanary } from './commands/canary.ts'
 import { addChannel } from './commands/channel.ts'
 import { addCompletion } from './commands/completion.ts'
 import { addConfig } from './commands/config.ts'
@@ -43,6 +44,7 @@ function createProgram(): Command {
   addWeight(program)
   addUpstreams(program)
   addRebalance(program)
+  addCanary(program)
   addGateways(program)
   addMigrate(program)
   addPublish(program)

@@ -11,6 +11,7 @@ export const nodeColumns: Column<NodeView>[] = [
   { title: 'SESSIONS', align: 'right', cell: (node) => node.sessions },
   { title: 'SHARE', align: 'right', cell: (node) => percent(node.share) },
   { title: 'FAIR', align: 'right', cell: (node) => percent(node.fairShare) },
+  { title: 'VERSION', cell: (node) => node.version || '-' },
   { title: 'MSG/S', align: 'right', cell: (node) => node.messagesPerSecond.toFixed(1) },
   { title: 'RTT', align: 'right', cell: (node) => milliseconds(node.linkRttMs) },
   { title: 'HOST', cell: (node) => node.host },

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { isEligible } from '../core/balance/candidate.ts'
@@ -9,7 +8,7 @@ import type { PolicyName } from '../core/balance/policies.ts'
 import type { PoolRules } from '../core/balance/pool-rules.ts'
 import type { HistoryRule } from '../core/channel/history-rules.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
-import { CloseCode } from '../protocol/close-codes.ts'
+import { CloseCode, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import {
@@ -21,6 +20,7 @@ import {
   type SessionMeta,
 } from '../protocol/link-records.ts'
 import { channelNameRule, isChannelName } from '../protocol/names.ts'
+import { Canaries } from './canaries.ts'
 import { Channels } from './channels.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Drain, type DrainContext } from './drainer.ts'
@@ -112,6 +112,7 @@ export class Gateway {
   readonly migrator: Migrator
   readonly rebalancer: Rebalancer
   readonly placement: Placement
+  readonly canaries: Canaries
   readonly sessions = new Map<number, Session>()
   readonly sessionsById = new Map<string, Session>()
   readonly detached = new Set<ResumableSession>()
@@ -166,6 +167,7 @@ export class Gateway {
       ...placementRules(options),
       random: options.random ?? Math.random,
     })
+    this.canaries = new Canaries(this)
     this.migrator = new Migrator({
       limits: options.limits,
       now: this.now,
@@ -212,6 +214,7 @@ export class Gateway {
     this.timers.push(setInterval(() => this.nodes.tick(this.now()), this.nodes.tickMs))
     this.timers.push(setInterval(() => this.maintain(), maintenanceMs))
     this.rebalancer.start()
+    this.canaries.begin()
     this.runs.begin()
     this.upstreams?.start()
     // The registry keeps a view only while somebody watches.
@@ -245,6 +248,7 @@ export class Gateway {
     this.stopping = true
     for (const timer of this.timers) clearInterval(timer)
     this.rebalancer.stop()
+    this.canaries.stop()
     this.migrator.stop()
     this.resumes.stop()
     this.runs.stop()
@@ -307,7 +311,7 @@ export class Gateway {
     key: string | null = null,
   ): Session {
     const isSpread = connection.transport === 'websocket' && this.placement.isByMessage(pool)
-    const session = this.createSession(meta, ({ number, id, json }) => {
+    const session = this.createSession(meta, chosen, ({ number, id, json }) => {
       if (isSpread) {
         const spread = this.spreadPool(pool)
         return new SpreadSession(this, number, id, pool, json, meta.address, connection.transport, spread)
@@ -335,11 +339,13 @@ export class Gateway {
     return spread
   }
 
+  /** `chosen`: the node that it is to get. */
   createSession<S extends Session>(
     meta: Omit<SessionMeta, 'id'>,
+    chosen: NodeEntry | null,
     make: (identity: { number: number; id: string; json: string }) => S,
   ): S {
-    const id = randomBytes(16).toString('base64url')
+    const id = this.canaries.sessionId(chosen)
     const session = make({ number: this.nextNumber(), id, json: asciiJson({ id, ...meta }) })
     this.addSession(session)
     return session
@@ -416,6 +422,7 @@ export class Gateway {
 
   linkClosed(node: NodeEntry, code: number, reason: string): void {
     const wasDrained = node.state === 'drained'
+    if (code === LinkCloseCode.goodbye) node.excused = true
     this.nodes.lose(node, `link closed: ${code}${reason === '' ? '' : ` ${reason}`}`)
     if (wasDrained) this.nodes.remove(node)
   }
@@ -438,6 +445,7 @@ export class Gateway {
       if (report.drain === null) this.activated(node)
       else if (node.state === 'active') this.drainOrdered(node, report.drain)
     }
+    if (report.steered >= node.steered) this.canaries.reported(node, report.canary)
     this.runs.nodeReported(node)
     if (refused) this.nodesChanged()
   }
@@ -606,7 +614,8 @@ export class Gateway {
   /** Gives the session to a node at its last commit, or lets it wait for one. `chosen` gets it, if it still can. */
   assign(session: Session, chosen: NodeEntry | null = null): void {
     if (session.ended) return
-    const node = chosen !== null && isEligible(chosen) ? chosen : this.placement.place(session)
+    const takesIt = chosen !== null && isEligible(chosen) && this.canaries.fits(session, chosen)
+    const node = takesIt ? chosen : this.placement.place(session)
     if (node !== null) {
       this.waiting.delete(session)
       session.open(node)
@@ -618,6 +627,8 @@ export class Gateway {
 
   private nodeDown(node: NodeEntry, reason: string): void {
     this.publish({ type: 'node-down', node: node.id, reason, sessions: node.assigned.size })
+    if (node.excused) this.canaries.nodesChanged()
+    else this.canaries.nodeLost(node, reason)
     if (node instanceof UpstreamEntry) this.upstreamDown(node)
     else this.linkLost(node as LinkedNode)
   }
@@ -652,6 +663,7 @@ export class Gateway {
   nodesChanged(): void {
     for (const session of this.waiting) this.assign(session)
     for (const wake of this.nodeWaiters) wake()
+    this.canaries.nodesChanged()
     this.migrator.pump()
     this.rebalancer.soon()
   }
@@ -661,8 +673,10 @@ export class Gateway {
     this.publish({ type: 'continued', session: session.id, node: node.id, ...how })
   }
 
-  private moveEnded({ session, from, to, reason, outcome, moved, pauseMs, held }: MoveResult): void {
+  private moveEnded(result: MoveResult): void {
+    const { session, from, to, reason, outcome, moved, pauseMs, held } = result
     if (outcome === 'refused') to.refuse()
+    this.canaries.moveEnded(result)
     this.publish({
       type: 'migration',
       session: session.id,
@@ -703,6 +717,11 @@ export class Gateway {
       node.measure(now)
       node.warmth = this.placement.warmth(node, now)
     }
+  }
+
+  /** Opens what is at the node elsewhere, without asking it. */
+  takeAway(node: NodeEntry): void {
+    for (const session of [...node.assigned]) this.drainContext.force(session)
   }
 
   private readonly drainContext: DrainContext = {

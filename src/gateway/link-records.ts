@@ -158,6 +158,7 @@ function current(
       if (session.move?.attempt === readU32(batch, start)) session.move.step('fin')
       break
     case RecordType.close:
+      gateway.canaries.closedByNode(node, batch[start]! | (batch[start + 1]! << 8))
       // Bytes that are no UTF-8 grow when they are replaced, and a reason that does not fit makes `ws` throw.
       session.closedByNode(
         batch[start]! | (batch[start + 1]! << 8),

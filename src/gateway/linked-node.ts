@@ -27,6 +27,10 @@ export class LinkedNode extends NodeEntry {
     return this.hello.maxSessions
   }
 
+  override get version(): string | null {
+    return this.hello.version === '' ? null : this.hello.version
+  }
+
   get keepsSessions(): boolean {
     return this.hello.migrate === 'drain'
   }

@@ -1,8 +1,14 @@
 import type { ClusterMember } from '../cluster/member.ts'
+import { groupsOf, joined } from '../core/balance/canary.ts'
 import { Hysteresis } from '../core/balance/hysteresis.ts'
 import { LoadMeter } from '../core/balance/load-meter.ts'
 import type { Move as PlannedMove, RebalancePlan } from '../core/balance/planner.ts'
-import { type LoadedNode, planTraffic, type TrafficPlan } from '../core/balance/traffic-planner.ts'
+import {
+  type LoadedNode,
+  planTraffic,
+  type TrafficPlan,
+  type TrafficPlanOptions,
+} from '../core/balance/traffic-planner.ts'
 import type { Migrator } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { NodeTable } from './node-table.ts'
@@ -102,7 +108,7 @@ export class LoadBalancer {
     const nodes = this.measure(pool, false)
     this.tellOwn(pool, nodes, false)
     if (nodes === null || now < pool.quietUntil) return
-    if (!pool.hysteresis.look(planTraffic(nodes, { maxMoves: 0 }).imbalanceBefore)) return
+    if (!pool.hysteresis.look(this.plan(pool, nodes, { maxMoves: 0 }).imbalanceBefore)) return
     if (!(await context.lead(name)) || this.stopped || pool.round !== null) return
     if (this.rebalance(name, false, true).operation === null) context.resign(name)
   }
@@ -119,7 +125,7 @@ export class LoadBalancer {
     const { operations } = this.context
     const maxMoves = Math.min(this.context.maxMovesPerRound ?? movesMax, movesMax)
     const leastPart = ifWorth && pool.peers.size > 0 ? pool.hysteresis.leastPart : 0
-    const found = planTraffic(nodes, { tolerance: pool.hysteresis.target, leastPart, maxMoves })
+    const found = this.plan(pool, nodes, { tolerance: pool.hysteresis.target, leastPart, maxMoves })
     const plan = summary(found)
     const isVain = found.moves.length === 0 || (ifWorth && !pool.hysteresis.isWorthIt(found))
     if (dryRun || isVain) return { plan, operation: null }
@@ -136,6 +142,23 @@ export class LoadBalancer {
     const pool = this.pool(name)
     pool.peers.set(gateway, { at: this.context.now(), loads: new Map(Object.entries(loads)) })
     if (moved) this.settle(pool)
+  }
+
+  /** Each side of a canary by itself; the bound of moves is for each. */
+  private plan(
+    { name }: Pool,
+    loaded: readonly LoadedNode<LoadedSession>[],
+    options: TrafficPlanOptions,
+  ): TrafficPlan<LoadedSession> {
+    const groups = groupsOf(this.context.nodes.inPool(name), this.context.placement.canaryOf(name))
+    const plans = groups.map((group) => {
+      const ids = new Set(group.map(({ id }) => id))
+      return planTraffic(
+        loaded.filter(({ candidate }) => ids.has(candidate.id)),
+        options,
+      )
+    })
+    return { ...joined(plans), moves: plans.flatMap(({ moves }) => moves) }
   }
 
   private execute(pool: Pool, { moves }: TrafficPlan<LoadedSession>, operation: OperationRecord): void {

@@ -42,6 +42,8 @@ export abstract class NodeEntry implements Candidate {
   messages = 0
   messagesPerSecond = 0
   downAt: number | null = null
+  /** It goes on purpose, or only its link is replaced: that it is down then says nothing against it. */
+  excused = false
   /** When its slow start began; null: it has not. */
   warmSince: number | null = null
   warmth = 1
@@ -50,6 +52,9 @@ export abstract class NodeEntry implements Candidate {
   bytesPerSecond = 0
   /** Sessions that it was given since their bytes could be seen, fading as the average takes them in. */
   unmeasured = 0
+  /** Messages whose time from the node's getting them to their commit is known, and the sum of `log1p` of it in ms: one stall must not outweigh all others. */
+  timedMessages = 0
+  timedLog = 0
   /** Single messages (affinity `message`) that it was given and has not committed. */
   inFlight = 0
   /** As the node says itself; null: it does not. */
@@ -83,6 +88,11 @@ export abstract class NodeEntry implements Candidate {
   }
 
   abstract get description(): NodeDescription
+
+  /** Of the application; null: it tells none. */
+  get version(): string | null {
+    return null
+  }
 
   /** Sees to it that all gateways do what an operator wants of the node. */
   abstract steer(steer: Steer): void
@@ -154,6 +164,8 @@ export abstract class NodeEntry implements Candidate {
   timedCommit(ack: number, now: number): void {
     if (ack < this.timedSeq) return
     this.timed = null
+    this.timedMessages++
+    this.timedLog += Math.log1p(now - this.timedAt)
     this.response.add(now - this.timedAt, now)
   }
 

@@ -73,6 +73,7 @@ export class NodeTable {
           `node id ${hello.id} is live from another process; give each node its own id`,
         )
       }
+      known.excused = true
       this.lose(known, 'replaced by a new link of the same process')
     }
     const weight = known !== undefined && known.weight !== known.hello.weight ? known.weight : hello.weight

@@ -61,7 +61,12 @@ export class OperationRecord {
 
   add(result: MoveResult): void {
     if (result.moved) this.operation.moved++
-    else this.operation.failed++
+    this.note(result)
+  }
+
+  /** As `add`, where what has moved is counted elsewhere. */
+  note(result: MoveResult): void {
+    if (!result.moved) this.operation.failed++
     const { outcomes } = this.operation
     outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1
     if (result.moved && result.pauseMs !== null) this.pausesMs.push(result.pauseMs)

@@ -1,3 +1,4 @@
+import { groupsOf } from '../core/balance/canary.ts'
 import { isSendableCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { isWeight } from '../protocol/link-records.ts'
@@ -221,6 +222,10 @@ export class OperatorView implements Operator {
     return this.directory.remove(id)
   }
 
+  get canaries() {
+    return this.gateway.canaries
+  }
+
   readiness(): { ready: boolean; reasons: string[] } {
     const { stopping, cluster } = this.gateway
     const degraded = [cluster.bus.status(), cluster.registry.status()].flatMap(({ reason }) => reason ?? [])
@@ -255,7 +260,11 @@ export class OperatorView implements Operator {
     const pool = this.gateway.nodes.inPool(node.pool)
     const sessions = sum(pool, ({ total }) => total)
     const takes = ({ active, servesSessions }: NodeEntry) => active && servesSessions
-    const weight = sum(pool, (one) => (takes(one) ? one.weight : 0))
+    // Each side of a canary is balanced by itself: what it has is divided among its nodes.
+    const groups = groupsOf(pool, this.gateway.canaries.of(node.pool))
+    const group = groups.find((members) => members.includes(node)) ?? pool
+    const part = sessions === 0 || groups.length === 1 ? 1 : sum(group, ({ total }) => total) / sessions
+    const weight = sum(group, (one) => (takes(one) ? one.weight : 0))
     return {
       id: node.id,
       pool: node.pool,
@@ -268,7 +277,7 @@ export class OperatorView implements Operator {
       sessionsByTransport: byTransport(node),
       maxSessions: node.maxSessions,
       share: sessions === 0 ? 0 : node.total / sessions,
-      fairShare: takes(node) && weight > 0 ? node.weight / weight : 0,
+      fairShare: takes(node) && weight > 0 ? (part * node.weight) / weight : 0,
       messagesPerSecond: Math.round(node.messagesPerSecond * 10) / 10,
       bytesPerSecond: Math.round(node.bytesPerSecond),
       responseMs: node.responseMs === undefined ? null : Math.round(node.responseMs * 1000) / 1000,

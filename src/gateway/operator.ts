@@ -1,5 +1,7 @@
+import type { CanaryState } from '../core/balance/canary.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { Continued, SessionMeta } from '../protocol/link-records.ts'
+import type { CanaryOperator } from './canary-operator.ts'
 import type { RunCounters } from './run-host.ts'
 import type { NewUpstream, UpstreamCounters, UpstreamView } from './upstream-directory.ts'
 
@@ -59,6 +61,7 @@ export interface Operator {
   addUpstream(upstream: NewUpstream): Promise<UpstreamView>
   /** Its sessions are drained. Rejects with NOT_FOUND, CONFLICT (it is listed elsewhere), NOT_READY (Redis is away). */
   removeUpstream(id: string): Promise<void>
+  readonly canaries: CanaryOperator
   /** Ready with reasons: it serves, but what they name does not work. */
   readiness(): { ready: boolean; reasons: string[] }
   /** Returns the unsubscribe function. Listeners must not throw. */
@@ -205,8 +208,8 @@ export interface RebalanceResult {
 
 export interface Operation {
   id: string
-  kind: 'drain' | 'drain-gateway' | 'rebalance' | 'migrate'
-  /** The node or gateway that is drained, the pool that is rebalanced, or the session that is migrated. */
+  kind: 'drain' | 'drain-gateway' | 'rebalance' | 'migrate' | 'canary'
+  /** The node or gateway that is drained, the pool that is rebalanced, the session that is migrated, or pool and version of a canary. */
   subject: string
   state: 'running' | 'done' | 'failed' | 'cancelled'
   total: number
@@ -220,7 +223,7 @@ export interface Operation {
   endedAt: number | null
 }
 
-export type MigrationReason = 'rebalance' | 'drain' | 'operator' | 'node-lost'
+export type MigrationReason = 'rebalance' | 'drain' | 'operator' | 'canary' | 'node-lost'
 /** `moved`, or why the session stayed. */
 export type MigrationOutcome =
   | 'moved'
@@ -277,6 +280,15 @@ export type OperatorEvent = { at: number } & (
     }
   | ({ type: 'continued'; session: string; node: string } & Continued)
   | { type: 'operation'; operation: Operation }
+  | {
+      type: 'canary'
+      canary: string
+      pool: string
+      version: string
+      percent: number
+      state: CanaryState
+      reason: string
+    }
   | { type: 'publish-failed'; node: string; channel: string; reason: string }
   | { type: 'session-lost'; session: string; reason: string }
   | { type: 'upstream-ignored'; upstream: string; reason: string }

@@ -1,5 +1,6 @@
+import { type Canary, isDrawn, type Sides, shareNow, sidesOf } from '../core/balance/canary.ts'
 import type { Candidate } from '../core/balance/candidate.ts'
-import { warmthAt } from '../core/balance/candidate.ts'
+import { isEligible, warmthAt } from '../core/balance/candidate.ts'
 import { clientKey, type ShownClient } from '../core/balance/client-key.ts'
 import { persistentNode, type Wish } from '../core/balance/persistence.ts'
 import { type Policy, placesByKey, policies } from '../core/balance/policies.ts'
@@ -25,12 +26,16 @@ export interface PlacementOptions extends PlacementRules {
 interface Pool {
   readonly rules: PoolRules
   readonly policy: Policy
+  /** Policies remember whose turn it is; each side of a canary has turns of its own. */
+  readonly canaryPolicy: Policy
 }
 
 const byKey = policies['key-hash']()
 
 /** Gives sessions and requests their nodes, by the rules of their pool. */
 export class Placement {
+  /** The canary of the pool that has one. */
+  canaryOf: (pool: string) => Canary | null = () => null
   private options: PlacementOptions
   private readonly pools = new Map<string, Pool>()
 
@@ -41,12 +46,10 @@ export class Placement {
   /** Holds for who gets a node from now on. A pool with the same policy as before goes on with whose turn it is. */
   configure(rules: PlacementRules): void {
     this.options = { ...this.options, ...rules }
-    for (const [name, { rules: before, policy }] of this.pools) {
+    for (const [name, before] of this.pools) {
       const after = this.rulesFor(name)
-      this.pools.set(name, {
-        rules: after,
-        policy: after.policy === before.policy ? policy : policies[after.policy](),
-      })
+      const isSame = after.policy === before.rules.policy
+      this.pools.set(name, isSame ? { ...before, rules: after } : newPool(after))
     }
   }
 
@@ -72,10 +75,21 @@ export class Placement {
     except: ReadonlySet<NodeEntry> | null,
   ): NodeEntry | null {
     const nodes = this.nodesOf(pool, except)
-    const kept = wish === null ? null : persistentNode(nodes, wish, this.options.maxOverShare)
-    if (kept !== null) return kept as NodeEntry
     const { rules } = this.pool(pool)
-    return this.pick(pool, nodes, clientKey(rules.policy, rules.hashKey, client))
+    const key = clientKey(rules.policy, rules.hashKey, client)
+    const canary = this.canaryOf(pool)
+    if (canary === null) return this.kept(nodes, wish) ?? this.pick(pool, nodes, key)
+    const sides = sidesOf(nodes, canary)
+    // Who always hashes to a node does so at its side; who returns to a node of the version belongs to it.
+    if (wish !== null && 'key' in wish) {
+      const isCanary = isDrawn(canary, wish.key)
+      return (
+        this.kept(isCanary ? sides.canary : sides.others, wish) ?? this.pickSide(pool, sides, isCanary, key)
+      )
+    }
+    const kept =
+      (shareNow(canary) > 0 ? this.kept(sides.canary, wish) : null) ?? this.kept(sides.others, wish)
+    return kept ?? this.pickSide(pool, sides, this.options.random() < shareNow(canary), key)
   }
 
   /** Where the key leads, whatever the policy of the pool is. */
@@ -87,7 +101,11 @@ export class Placement {
 
   /** Where the session is to go now; null when no node can take it. */
   place(session: Session): NodeEntry | null {
-    return this.pick(session.pool, this.nodesOf(session.pool, session.avoids), this.keyOf(session))
+    const { pool } = session
+    const nodes = this.nodesOf(pool, session.avoids)
+    const canary = this.canaryOf(pool)
+    if (canary === null) return this.pick(pool, nodes, this.keyOf(session))
+    return this.pickSide(pool, sidesOf(nodes, canary), isDrawn(canary, session.id), this.keyOf(session))
   }
 
   /** How warm the node is at `now`. */
@@ -95,10 +113,31 @@ export class Placement {
     return warmthAt(now - (node.warmSince ?? now), this.rulesOf(node.pool).slowStartMs)
   }
 
-  private pick(pool: string, nodes: readonly NodeEntry[], key: string | undefined): NodeEntry | null {
+  private kept(nodes: readonly NodeEntry[], wish: Wish | null): NodeEntry | null {
+    return wish === null ? null : (persistentNode(nodes, wish, this.options.maxOverShare) as NodeEntry | null)
+  }
+
+  /** A session without a node is worse than one at the wrong version. */
+  private pickSide(
+    pool: string,
+    { canary, others }: Sides<NodeEntry>,
+    isCanary: boolean,
+    key: string | undefined,
+  ): NodeEntry | null {
+    const usesCanary = isCanary ? canary.some(isEligible) : !others.some(isEligible)
+    return usesCanary ? this.pick(pool, canary, key, true) : this.pick(pool, others, key)
+  }
+
+  private pick(
+    pool: string,
+    nodes: readonly NodeEntry[],
+    key: string | undefined,
+    isCanary = false,
+  ): NodeEntry | null {
     const { random } = this.options
     const context = key === undefined ? { random } : { random, key }
-    return this.pool(pool).policy.pick(nodes as readonly Candidate[], context) as NodeEntry | null
+    const { policy, canaryPolicy } = this.pool(pool)
+    return (isCanary ? canaryPolicy : policy).pick(nodes as readonly Candidate[], context) as NodeEntry | null
   }
 
   private keyOf({ pool, address, meta, key }: Session): string | undefined {
@@ -118,7 +157,7 @@ export class Placement {
     let pool = this.pools.get(name)
     if (pool === undefined) {
       const rules = this.rulesFor(name)
-      pool = { rules, policy: policies[rules.policy]() }
+      pool = newPool(rules)
       this.pools.set(name, pool)
     }
     return pool
@@ -128,4 +167,9 @@ export class Placement {
     const { rules, pools } = this.options
     return { ...defaultPoolRules, ...rules, ...pools.get(name) }
   }
+}
+
+function newPool(rules: PoolRules): Pool {
+  const policy = policies[rules.policy]
+  return { rules, policy: policy(), canaryPolicy: policy() }
 }

@@ -1,10 +1,6 @@
 import type { ClusterMember } from '../cluster/member.ts'
-import {
-  imbalance,
-  type Move as PlannedMove,
-  planRebalance,
-  type RebalancePlan,
-} from '../core/balance/planner.ts'
+import { groupsOf, planGroups } from '../core/balance/canary.ts'
+import { imbalance, type Move as PlannedMove, type RebalancePlan } from '../core/balance/planner.ts'
 import { splitMoves } from '../core/balance/split.ts'
 import { LoadBalancer } from './load-balancer.ts'
 import type { Migrator } from './migrator.ts'
@@ -161,8 +157,11 @@ export class Rebalancer {
     if (placement.rulesOf(pool).load !== 'sessions') return this.byLoad.rebalance(pool, dryRun)
     const { tolerance, maxMovesPerRound } = this.options
     const limits = maxMovesPerRound === null ? { tolerance } : { tolerance, maxMoves: maxMovesPerRound }
-    const nodes = this.context.nodes.inPool(pool).map(({ planned }) => planned)
-    const plan = planRebalance(nodes, limits)
+    const groups = groupsOf(this.context.nodes.inPool(pool), placement.canaryOf(pool))
+    const plan = planGroups(
+      groups.map((group) => group.map(({ planned }) => planned)),
+      limits,
+    )
     if (dryRun || plan.moves.length === 0) return { plan, operation: null }
     const operation = this.context.operations.start('rebalance', pool, plan.total)
     const { moves, imbalanceBefore, imbalanceAfter } = plan

@@ -182,7 +182,7 @@ export class Resumes {
     const token = newToken()
     const { address, transport } = meta
     const resume = new Resumable([hashToken(token, transport)])
-    const session = this.gateway.createSession(meta, ({ number, id, json }) => {
+    const session = this.gateway.createSession(meta, chosen, ({ number, id, json }) => {
       return new ResumableSession(this.gateway, number, id, pool, json, address, transport, resume)
     })
     session.key = key

@@ -56,7 +56,7 @@ export class Upstreams {
     key: string | null = null,
   ): UpstreamSession {
     const { gateway } = this
-    const session = gateway.createSession(meta, ({ number, id, json }) => {
+    const session = gateway.createSession(meta, null, ({ number, id, json }) => {
       return new UpstreamSession(gateway, number, id, pool, json, meta.address, connection.transport, dial)
     })
     session.key = key

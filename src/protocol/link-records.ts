@@ -346,6 +346,8 @@ export interface Report {
   runs?: Record<string, Record<string, number>>
   /** What the node carries, in a measure of its own. Absent: it does not say. */
   load?: number
+  /** What it was given to keep with STEER. Absent: nothing. */
+  canary?: string
 }
 
 /** null: as the gateway does by default. */
@@ -357,7 +359,12 @@ export interface DrainOrder {
 export interface Steer {
   weight?: number
   drain?: DrainOrder | null
+  /** Of the node's version, for its gateways: the node keeps it as it is, and reports it. */
+  canary?: string
 }
+
+/** Longest `canary` of STEER and REPORT, in characters. */
+export const canaryTextMost = 2_048
 
 const refusalCodes = ['FULL', 'DRAINING', 'STALE', 'GAP', 'VETO'] as const
 
@@ -479,7 +486,10 @@ export function parseHello(body: Buffer): Hello {
 }
 
 export function parseReport(body: Buffer): Report {
-  const { gateways, eventLoopLagMs, weight, drain, steered, runs, load } = parseJsonObject(body, 'REPORT')
+  const { gateways, eventLoopLagMs, weight, drain, steered, runs, load, canary } = parseJsonObject(
+    body,
+    'REPORT',
+  )
   if (!isCounts(gateways)) throw invalid('REPORT.gateways must be an object of whole numbers')
   if (typeof eventLoopLagMs !== 'number' || !(eventLoopLagMs >= 0))
     throw invalid('REPORT.eventLoopLagMs must be 0 or more')
@@ -491,6 +501,7 @@ export function parseReport(body: Buffer): Report {
     throw invalid('REPORT.runs must be an object of objects of whole numbers')
   if (load !== undefined && !(typeof load === 'number' && load >= 0))
     throw invalid('REPORT.load must be 0 or more')
+  if (canary !== undefined && !isCanaryText(canary)) throw invalid(`REPORT.canary ${canaryTextRule}`)
   return {
     gateways,
     eventLoopLagMs,
@@ -499,6 +510,7 @@ export function parseReport(body: Buffer): Report {
     steered,
     ...(runs === undefined ? {} : { runs }),
     ...(load === undefined ? {} : { load }),
+    ...(canary === undefined ? {} : { canary }),
   }
 }
 
@@ -511,12 +523,23 @@ export function parseRunOrder(body: Buffer, record: string): RunOrder {
 }
 
 export function parseSteer(body: Buffer): Steer {
-  const { weight, drain } = parseJsonObject(body, 'STEER')
+  const { weight, drain, canary } = parseJsonObject(body, 'STEER')
   if (weight !== undefined && !isWeight(weight))
     throw invalid(`STEER.weight must be above 0, at most ${maxWeight}`)
   if (drain !== undefined && !isDrain(drain))
     throw invalid('STEER.drain must be null or {deadlineMs, ratePerSecond}')
-  return { ...(weight === undefined ? {} : { weight }), ...(drain === undefined ? {} : { drain }) }
+  if (canary !== undefined && !isCanaryText(canary)) throw invalid(`STEER.canary ${canaryTextRule}`)
+  return {
+    ...(weight === undefined ? {} : { weight }),
+    ...(drain === undefined ? {} : { drain }),
+    ...(canary === undefined ? {} : { canary }),
+  }
+}
+
+const canaryTextRule = `must be a string of at most ${canaryTextMost} characters`
+
+function isCanaryText(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= canaryTextMost
 }
 
 export function parseWelcome(body: Buffer): Welcome {

@@ -19,6 +19,9 @@ export function checkOptions(options: NodeOptions): void {
   ) {
     fail('maxSessions must be a whole number from 1')
   }
+  const { version = '' } = options
+  if (typeof version !== 'string' || version.length > 64)
+    fail('version must be a string of at most 64 characters')
   if (options.delivery !== undefined && options.delivery !== 'stream' && options.delivery !== 'atomic') {
     fail("delivery must be 'stream' or 'atomic'")
   }

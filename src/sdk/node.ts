@@ -88,6 +88,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   /** What the gateways are told: set by an operator, or by `drain`. */
   private drainOrder: DrainOrder | null = null
   private drainProgress: (() => void) | null = null
+  /** What gateways have given this node to keep for all of them. */
+  private canary: string | null = null
   private ticker: NodeJS.Timeout | null = null
   private reportTimer: NodeJS.Timeout | null = null
   private eventLoopLagMs = 0
@@ -396,8 +398,9 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
   }
 
   /** What an operator wants, by way of one gateway; the report tells the others. */
-  private steer({ weight, drain }: Steer): void {
+  private steer({ weight, drain, canary }: Steer): void {
     if (weight !== undefined) this.options.weight = weight
+    if (canary !== undefined) this.canary = canary
     // A node that is leaving stays so.
     if (drain !== undefined && this.draining === null) {
       this.drainOrder = drain
@@ -412,7 +415,8 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     const { weight } = this.options
     const runs = this.runs.offers.length === 0 ? {} : { runs: this.runs.counts() }
     const { eventLoopLagMs, drainOrder: drain } = this
-    return { gateways, eventLoopLagMs, weight, drain, steered, ...runs, ...this.ownLoad() }
+    const canary = this.canary === null ? {} : { canary: this.canary }
+    return { gateways, eventLoopLagMs, weight, drain, steered, ...runs, ...this.ownLoad(), ...canary }
   }
 
   /** Nothing when the application does not say, or says what is no load. */

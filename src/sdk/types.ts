@@ -39,7 +39,7 @@ export interface NodeOptions {
    * `reported` load go by it. Default: it does not say.
    */
   load?: () => number
-  /** The application's version, shown to operators. Default ''. */
+  /** The application's version, at most 64 characters: shown to operators, and what a canary of live sessions goes by. Default ''. */
   version?: string
   /** Drain and exit on SIGTERM. Default true. */
   drainOnSigterm?: boolean

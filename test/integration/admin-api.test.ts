@@ -52,6 +52,40 @@ describe('nodes and sessions', () => {
     expect((await call(port, 'GET', '/api/v1/operations')).json).toHaveLength(2)
   })
 
+  test('a canary answers 202 with its operation; what does not fit is named', async () => {
+    const { port, operator } = await start()
+    const order = { pool: 'chat', version: '2', percent: 0.1 }
+    const started = await callJson(port, 'POST', '/api/v1/canaries', order)
+    expect(started.status).toBe(202)
+    expect(started.json).toMatchObject({
+      kind: 'canary',
+      state: 'running',
+      canary: { id: 'c1', percent: 0.1 },
+    })
+    expect((await call(port, 'GET', '/api/v1/canaries')).json).toEqual(operator.canaryList)
+    expect((await call(port, 'GET', '/api/v1/canaries/c1')).json).toMatchObject({ version: '2' })
+    expect((await call(port, 'POST', '/api/v1/canaries/c1/promote')).json.canary.state).toBe('promoted')
+    expect((await call(port, 'POST', '/api/v1/canaries/c1/return')).json.canary.state).toBe('returning')
+    expect((await call(port, 'GET', '/api/v1/canaries/zz')).status).toBe(404)
+    for (const [change, field] of [
+      [{ percent: 0.05 }, 'percent'],
+      [{ percent: 60 }, 'percent'],
+      [{ watchMs: 999 }, 'watchMs'],
+      [{ maxErrorRatio: 0.5 }, 'maxErrorRatio'],
+      [{ version: '' }, 'version'],
+      [{ speed: 1 }, 'speed'],
+    ] as const) {
+      const refused = await callJson(port, 'POST', '/api/v1/canaries', { ...order, ...change })
+      expect([refused.status, refused.json.code]).toEqual([400, 'BAD_REQUEST'])
+      expect(refused.json.detail).toContain(field)
+    }
+    const metrics = (await call(port, 'GET', '/metrics')).text
+    expect(metrics).toContain('evenkeel_canary_share_ratio{pool="chat",version="2"} 0')
+    expect(metrics).toContain('evenkeel_canary_state{pool="chat",version="2",state="returning"} 1')
+    expect(metrics).toContain('evenkeel_canary_failures{pool="chat",version="2",side="others"} 2')
+    expect(metrics).toContain('evenkeel_canary_moves_total{pool="chat",version="2",direction="to"} 1')
+  })
+
   test('a drain of the gateway itself answers 202 too; of one that nobody knows, 404', async () => {
     const { port, operator } = await start()
     const answer = await call(port, 'POST', '/api/v1/gateways/gw-test/drain')

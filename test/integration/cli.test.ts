@@ -36,6 +36,7 @@ describe('usage', () => {
       'weight',
       'upstreams',
       'rebalance',
+      'canary',
       'migrate',
       'events',
       'operation',
@@ -60,6 +61,10 @@ describe('usage', () => {
     [['upstreams', 'add', 'legacy', 'http://a', '--weight', '0'], 'above 0 and at most 1000000'],
     [['upstreams', 'remove'], "missing required argument 'upstream'"],
     [['drain', 'a', '--rate', '0'], 'integer from 1 to 1000000'],
+    [['canary', 'start', 'chat', '2'], "required option '--percent <n>'"],
+    [['canary', 'start', 'chat', '2', '--percent', '51'], 'number from 0.1 to 50'],
+    [['canary', 'start', 'chat', '2', '--percent', '1', '--watch', '5'], 'integer from 1000 to'],
+    [['canary', 'return'], "missing required argument 'canary'"],
     [['sessions', '--limit', '1001'], 'integer from 1 to 1000'],
     [['gateway', '--port', '70000'], 'integer from 0 to 65535'],
     [['gateway', '--policy', 'best'], 'weighted-least-connections, least-connections, '],
@@ -81,9 +86,11 @@ describe('operator commands', () => {
     const table = await run(['nodes'])
     expect(table).toMatchObject({ code: 0, stderr: '' })
     const [head, first, second] = table.stdout.split('\n')
-    expect(head).toMatch(/^NODE +POOL +STATE +HEALTH +WEIGHT +SESSIONS +SHARE +FAIR +MSG\/S +RTT +HOST +PID$/)
+    expect(head).toMatch(
+      /^NODE +POOL +STATE +HEALTH +WEIGHT +SESSIONS +SHARE +FAIR +VERSION +MSG\/S +RTT +HOST +PID$/,
+    )
     expect(first).toMatch(
-      /^a +default +active +healthy +1 +2 +50\.0 % +50\.0 % +1\.5 +0\.40 ms +host-a +4242$/,
+      /^a +default +active +healthy +1 +2 +50\.0 % +50\.0 % +1\.0\.0 +1\.5 +0\.40 ms +host-a +4242$/,
     )
     expect(second!.indexOf('default')).toBe(head!.indexOf('POOL'))
     expect(JSON.parse((await run(['nodes', '--json'])).stdout)).toEqual(admin.operator.nodeList)
@@ -118,6 +125,34 @@ describe('operator commands', () => {
     ])
     const started = await run(['drain', 'a', '--no-wait', '--json'])
     expect([started.code, JSON.parse(started.stdout).state]).toEqual([0, 'running'])
+  })
+
+  test('canary: start, status, promote and return', async () => {
+    const start = [
+      'canary',
+      'start',
+      'chat',
+      '2.0',
+      '--percent',
+      '1.5',
+      '--watch',
+      '5000',
+      '--max-error-ratio',
+      '3',
+    ]
+    const started = await run(start)
+    expect(started.stderr).toBe('')
+    expect(started.stdout).toMatch(/^canary of chat 2\.0: done, 1 of 1 moved/)
+    expect(started.stdout).toMatch(/^c1 +chat +2\.0 +watching +1\.5 % +1\/4 .* 0 : 2 /m)
+    const order = { pool: 'chat', version: '2.0', percent: 1.5, watchMs: 5000, maxErrorRatio: 3 }
+    expect(admin.operator.calls).toEqual([{ method: 'canary', args: [order] }])
+    const raised = await run(['canary', 'promote', 'c1', '--percent', '10', '--json', '--no-wait'])
+    expect(JSON.parse(raised.stdout)).toMatchObject({ kind: 'canary', canary: { id: 'c1', percent: 10 } })
+    expect(JSON.parse((await run(['canary', 'status', '--json'])).stdout)).toMatchObject([{ id: 'c1' }])
+    const returned = await run(['canary', 'return', 'c1'])
+    expect(returned.stdout).toMatch(/^c1 .* returning /m)
+    const unknown = await run(['canary', 'status', 'zz'])
+    expect([unknown.code, unknown.stderr]).toEqual([1, 'evenkeel: There is no canary "zz".\n'])
   })
 
   test('drain --gateway says how many clients have left', async () => {

@@ -104,7 +104,7 @@ export class AdminClient {
     return response.body!
   }
 
-  private async call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  async call<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await fetch(this.base + path, {
       method,
       headers: { ...this.headers, 'content-type': 'application/json' },

@@ -19,6 +19,7 @@ export interface ClusterOptions {
 export interface NodeSettings {
   id?: string
   weight?: number
+  version?: string
   maxSessions?: number
   delivery?: Delivery
   /** Talks outside of message handlers too; see `ledger-node.ts`. */
@@ -104,13 +105,13 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
 /** `gateways`: one, or the Redis that names them all. Its ledger is in the directory. */
 export function startNode(
   id: string,
-  { weight, maxSessions, delivery, chatty, app = 'test/support/ledger-node.ts' }: NodeSettings,
+  { weight, version, maxSessions, delivery, chatty, app = 'test/support/ledger-node.ts' }: NodeSettings,
   gateways: { gateway: string } | { redis: string },
   directory: string,
   token?: string,
 ): { node: ClusterNode; ready: Promise<void> } {
   const ledger = ledgerFile(directory, id)
-  const settings = { id, ...gateways, ledger, weight, 'max-sessions': maxSessions, delivery, chatty }
+  const settings = { id, ...gateways, ledger, weight, version, 'max-sessions': maxSessions, delivery, chatty }
   const child = startChild({
     name: `node ${id}`,
     script: app,

@@ -1,3 +1,4 @@
+import type { CanaryOperator, CanaryOrder, CanaryView } from '../../src/gateway/canary-operator.ts'
 import type {
   ChannelView,
   Counters,
@@ -58,6 +59,32 @@ export function fakeUpstream(id: string, change: Partial<UpstreamView> = {}): Up
     health: 'healthy',
     reason: null,
     ...change,
+  }
+}
+
+export function fakeCanary(id: string, { pool, version, percent }: CanaryOrder): CanaryView {
+  const seen = { sessionSeconds: 60, failures: 0, failuresPerHour: 0, messageMs: null }
+  return {
+    id,
+    pool,
+    version,
+    percent,
+    state: 'watching',
+    reason: '',
+    gateway: 'gw-test',
+    startedAt: 1_700_000_000_000,
+    watchFrom: 1_700_000_000_000,
+    watchMs: 600_000,
+    maxErrorRatio: 2,
+    maxTimeRatio: 3,
+    minSessions: 1,
+    sessions: 1,
+    poolSessions: 4,
+    moved: 1,
+    returned: 0,
+    failed: 0,
+    left: 0,
+    seen: { canary: seen, others: { ...seen, failures: 2 } },
   }
 }
 
@@ -203,6 +230,28 @@ export class FakeOperator implements Operator {
 
   closeSession(id: string): void {
     this.sessionList.splice(this.sessionList.indexOf(this.session(id)), 1)
+  }
+
+  readonly canaryList: CanaryView[] = []
+  readonly canaries: CanaryOperator = {
+    list: () => this.canaryList,
+    get: (id) => find(this.canaryList, 'canary', id),
+    start: (order) => {
+      this.calls.push({ method: 'canary', args: [order] })
+      const canary = fakeCanary(`c${this.canaryList.length + 1}`, order)
+      this.canaryList.push(canary)
+      return { canary, operation: this.start('canary', `${order.pool} ${order.version}`, 1) }
+    },
+    return: (id) => {
+      const canary = Object.assign(find(this.canaryList, 'canary', id), { state: 'returning', percent: 0 })
+      return { canary, operation: this.start('canary', `${canary.pool} ${canary.version}`, 1) }
+    },
+    promote: (id, percent) => {
+      this.calls.push({ method: 'promote', args: [id, percent] })
+      const canary = find(this.canaryList, 'canary', id)
+      Object.assign(canary, percent === undefined ? { state: 'promoted', percent: 100 } : { percent })
+      return { canary, operation: this.start('canary', `${canary.pool} ${canary.version}`, 1) }
+    },
   }
 
   readiness(): { ready: boolean; reasons: string[] } {

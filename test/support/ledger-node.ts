@@ -20,6 +20,7 @@ const { values } = parseArgs({
     id: { type: 'string' },
     weight: { type: 'string', default: '1' },
     'max-sessions': { type: 'string' },
+    version: { type: 'string', default: '' },
     /** Either one gateway, or the Redis that names them all. */
     gateway: { type: 'string' },
     redis: { type: 'string' },
@@ -43,6 +44,7 @@ let unwritten = ''
 const node = createNode({
   id: values.id!,
   weight: Number(values.weight),
+  version: values.version,
   ...(values.redis === undefined ? { gateways: [values.gateway!] } : { redis: values.redis }),
   delivery: values.delivery as Delivery,
   ...(values['max-sessions'] === undefined ? {} : { maxSessions: Number(values['max-sessions']) }),

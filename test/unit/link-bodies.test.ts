@@ -10,6 +10,7 @@ import {
   parseRefusal,
   parseReport,
   parseSeek,
+  parseSteer,
   parseTakenInfo,
   parseWelcome,
 } from '../../src/protocol/link-records.ts'
@@ -269,4 +270,17 @@ test('a weight is a number above 0, at most 1,000,000', () => {
   expect([1e-9, 1, 1e6].map(isWeight)).toEqual([true, true, true])
   const bad = [0, -0, -1, 1e6 + 1, Number.NaN, Number.POSITIVE_INFINITY, '1', null, undefined, {}, 1n]
   expect(bad.map(isWeight)).toEqual(bad.map(() => false))
+})
+
+test('what a node keeps for its gateways is a text that is not too long, in STEER and in REPORT', () => {
+  const report = { gateways: {}, eventLoopLagMs: 0, weight: 1, drain: null, steered: 0 }
+  const most = 'x'.repeat(2_048)
+  expect(parseSteer(json({ canary: most }))).toEqual({ canary: most })
+  expect(parseReport(json({ ...report, canary: '' }))).toEqual({ ...report, canary: '' })
+  expect(parseReport(json(report))).toEqual(report)
+  for (const canary of [`${most}x`, 3, null, {}]) {
+    const rule = 'canary must be a string of at most 2048 characters'
+    expectInvalid(parseSteer, json({ canary }), `STEER.${rule}`)
+    expectInvalid(parseReport, json({ ...report, canary }), `REPORT.${rule}`)
+  }
 })

@@ -32,6 +32,8 @@ export function noteOf(event: OperatorEvent): Note | null {
       // The rule is not worth a line.
       if (event.tier === 'exact') return null
       return { text: `a session at ${event.node} began anew (${event.tier})`, colour: 'yellow' }
+    case 'canary':
+      return { text: `canary of ${event.version}: ${event.state}, ${event.percent} %`, colour: 'yellow' }
     case 'session-lost':
       return { text: `a session ended: ${event.reason}`, colour: 'red' }
     default:
@@ -62,7 +64,7 @@ function operationNote({
   const pause =
     pauseMs === null ? '' : `, pause p50 ${milliseconds(pauseMs.p50)}, p99 ${milliseconds(pauseMs.p99)}`
   const failures = failed === 0 ? '' : `, ${failed} failed`
-  const what = kind === 'drain' ? `${subject}: drain` : 'rebalance'
+  const what = kind === 'drain' ? `${subject}: drain` : kind
   return {
     text: `${what} ${state}: ${moved} moved${failures}${pause}`,
     colour: state === 'done' ? 'green' : 'yellow',

@@ -1,0 +1,43 @@
+import { expect, test } from 'vitest'
+import { type CanaryWord, parseCanaryWord, writeCanaryWord } from '../../src/gateway/canary-word.ts'
+
+const seen = { sessionMs: 1_000.5, failures: 1, timed: 20, timedLog: 13.2 }
+const word: CanaryWord = {
+  gateway: 'gw-1',
+  canary: {
+    id: 'can_1',
+    pool: 'chat',
+    version: '2',
+    share: 0.01,
+    state: 'watching',
+    revision: 7,
+    gateway: 'gw-1',
+    startedAt: 5,
+    watchFrom: 5,
+    changedAt: 7,
+    watchMs: 60_000,
+    maxErrorRatio: 2,
+    maxTimeRatio: 3,
+    minSessions: 1,
+    reason: '',
+  },
+  progress: { moved: 3, returned: 1, failed: 0, left: 2 },
+  seen: { canary: seen, others: seen },
+}
+
+test('a word is read as it was written', () => {
+  expect(parseCanaryWord(writeCanaryWord(word))).toEqual(word)
+})
+
+test.each([
+  ['no JSON', Buffer.from('{')],
+  ['an array', Buffer.from('[]')],
+  ['no gateway', writeCanaryWord({ ...word, gateway: '' })],
+  ['no canary', writeCanaryWord({ ...word, canary: null as never })],
+  ['a canary with a share above 1', writeCanaryWord({ ...word, canary: { ...word.canary, share: 2 } })],
+  ['a negative count', writeCanaryWord({ ...word, progress: { ...word.progress, left: -1 } })],
+  ['one side missing', writeCanaryWord({ ...word, seen: { canary: seen } as never })],
+  ['too long', Buffer.from(JSON.stringify({ ...word, more: 'x'.repeat(9_000) }))],
+])('%s is nobody’s', (_, payload) => {
+  expect(parseCanaryWord(payload)).toBeNull()
+})
