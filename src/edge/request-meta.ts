@@ -3,6 +3,7 @@ import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { SessionMeta } from '../protocol/link-records.ts'
+import { peerAddress } from './peer-address.ts'
 
 /** Of this hop only, or forged by the client: what the gateway knows better. */
 const withheld = new Set([
@@ -44,8 +45,7 @@ export function requestMeta(
 }
 
 export function clientAddress(request: IncomingMessage): string {
-  const address = request.socket.remoteAddress ?? ''
-  return address.startsWith('::ffff:') ? address.slice(7) : address
+  return peerAddress(request.socket)
 }
 
 /** What its key is found in, for policies that place clients by one; or `key` itself, where the route has found it. */
