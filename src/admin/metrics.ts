@@ -170,6 +170,14 @@ function registerConnections(registry: Registry, operator: Operator): void {
     },
   })
   new Gauge({
+    name: `${prefix}overload_state`,
+    help: '0: normal, 1: new work is refused, 2: new connections are cut.',
+    registers: [registry],
+    collect() {
+      this.set(['normal', 'shedding', 'critical'].indexOf(operator.pressure))
+    },
+  })
+  new Gauge({
     name: `${prefix}degraded`,
     help: '1 while something that the gateway needs is away; /readyz says what.',
     registers: [registry],
@@ -248,6 +256,9 @@ function registerTraffic(registry: Registry, operator: Operator): void {
       ...operator.counters.resumes,
     }),
   )
+  labelled('refused_total', 'What limits or the load have not let in, by why.', 'reason', () => ({
+    ...operator.counters.refused,
+  }))
   labelled('slow_consumers_total', 'Slow clients, by what was done about them.', 'action', () => ({
     ...operator.counters.slowConsumers,
   }))

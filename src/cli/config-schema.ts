@@ -4,6 +4,7 @@ import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
+import { overloadSchema, rateLimitsSchema } from './limits-schema.ts'
 import { proxyProtocolShape } from './proxy-protocol.ts'
 import { routesSchema } from './routes-schema.ts'
 import { tcpSchema } from './tcp-schema.ts'
@@ -164,6 +165,8 @@ export const configSchema = z.strictObject({
     .strictObject(limitsShape())
     .prefault({})
     .describe('Bounds and time-outs; the last word of a name is its unit.'),
+  rateLimits: rateLimitsSchema,
+  overload: overloadSchema,
   log: z.strictObject({ level: z.enum(logLevels).default('info') }).prefault({}),
   nodeTokenFile: text.exactOptional().describe('File with the token that nodes present.'),
   adminTokenFile: text.exactOptional().describe('File with the token that operators present.'),

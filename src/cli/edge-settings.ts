@@ -1,6 +1,7 @@
 import { Persistence } from '../edge/persistence.ts'
 import type { EdgeSettings } from '../edge/target.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
+import { overloadRulesOf, rateLimitsOf } from './limits-settings.ts'
 import type { Logger } from './logger.ts'
 import { effectiveRoutes, nodePools } from './route-rules.ts'
 
@@ -12,6 +13,8 @@ export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, fallb
     allowedOrigins,
     routes: effectiveRoutes(config),
     persistence: persistenceOf(config, tokens, fallback),
+    rateLimits: rateLimitsOf(config),
+    overload: overloadRulesOf(config),
   }
 }
 

@@ -57,6 +57,8 @@ function eventText(event: OperatorEvent): string {
       const { canary, pool, version, percent, state, reason } = event
       return `${canary}: ${state}, version ${version} has ${percent} % of pool ${pool}${reason === '' ? '' : ` (${reason})`}`
     }
+    case 'overload':
+      return `${event.from} -> ${event.to}${event.strain === null ? '' : `: ${event.strain}`}`
     case 'upstream-ignored':
       return `${event.upstream}: ${event.reason}`
     default:

@@ -22,6 +22,8 @@ const sections: { readonly [Key in Section]?: ConfigEffect } = {
   slowConsumer: 'live',
   channels: 'new',
   rebalance: 'live',
+  rateLimits: 'new',
+  overload: 'live',
   log: 'live',
 }
 

@@ -14,6 +14,7 @@ import { createStats } from '../admin/stats.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
+import { OverloadWatch } from '../edge/admission/overload-watch.ts'
 import { requireProxyHeaders } from '../edge/proxy-headers.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
@@ -30,6 +31,7 @@ import { EvenkeelError, statusOf } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import { edgeSettings, warnOfPersistence } from './edge-settings.ts'
+import { warnOfDescriptors } from './limits-settings.ts'
 import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
 import { commonRules, rulesByPool } from './pool-rules.ts'
@@ -119,6 +121,12 @@ export async function startGateway(
     readiness: () => operator.readiness(),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
+  warnOfDescriptors(config, logger)
+  const overload = new OverloadWatch({
+    rules: () => settings.current.overload,
+    connections: () => clients.connections(),
+    changed: (change, measures) => gateway.pressed(change, measures),
+  })
   const proxies = proxyHeadersOf(config.public, refusalLog(logger, 'public'))
   const headers = proxies && requireProxyHeaders(clients.server, () => limits.handshakeMs, proxies)
   const tcp = tcpListeners(config, gateway, logger)
@@ -205,6 +213,7 @@ export async function startGateway(
   }
 
   async function close(): Promise<void> {
+    overload.close()
     gateway.stop()
     directory.close()
     void cluster.registry.withdraw()
@@ -293,7 +302,12 @@ function refuseLinkUpgrade(request: IncomingMessage, nodeToken: string | null): 
 
 function logEvent(logger: Logger, event: OperatorEvent): void {
   if (event.type === 'migration' || event.type === 'continued') logger.debug(event, event.type)
-  else if (event.type === 'node-down' || event.type === 'session-lost' || event.type === 'node-suspect')
+  else if (
+    event.type === 'node-down' ||
+    event.type === 'session-lost' ||
+    event.type === 'node-suspect' ||
+    event.type === 'overload'
+  )
     logger.warn(event, event.type)
   else logger.info(event, event.type)
 }

@@ -67,6 +67,7 @@ export class MemoryCluster {
       history,
       runs,
       upstreams,
+      limiter: null,
       async close() {
         runs.close()
         await Promise.all([bus.close(), registry.close(), upstreams.close()])

@@ -2,12 +2,15 @@ import type { ConnectionOptions } from 'node:tls'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { LeasedRegistry } from './leased-registry.ts'
+import { redisLimiter } from './limiter.ts'
 import type { ClusterMember } from './member.ts'
 import { RecordedUpstreams } from './recorded-upstreams.ts'
 import { RedisBus } from './redis-bus.ts'
+import { RedisError } from './redis-error.ts'
 import { RedisHistory } from './redis-history.ts'
 import { RedisRegistryStore } from './redis-registry.ts'
 import { RedisRuns } from './redis-runs.ts'
+import { loadScript } from './redis-script.ts'
 import { RedisServers } from './redis-servers.ts'
 import { RedisSubscriptions } from './redis-subscriptions.ts'
 import { RedisUpstreamRecords } from './redis-upstreams.ts'
@@ -43,6 +46,9 @@ type RedisLimit =
   | 'redisInFlightBytes'
   | RunLimit
 
+const limitScript = loadScript('limit')
+/** A refusal is told this often. */
+const refusalsMs = 60_000
 const prefixPattern = /^[A-Za-z0-9._:{}-]{1,64}$/
 
 /**
@@ -75,6 +81,13 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
     refreshMs: leaseRefreshMs,
     onProblem,
   })
+  let toldAt = Number.NEGATIVE_INFINITY
+  // That Redis is away is said elsewhere; what it refuses would go unheard, for the gateway counts by itself then.
+  const reportRefusal = (error: unknown) => {
+    if (!(error instanceof RedisError) || error.reply === null || now() - toldAt < refusalsMs) return
+    toldAt = now()
+    onProblem(error)
+  }
   await servers.settled()
   await store.settled()
   return {
@@ -83,6 +96,13 @@ export async function joinRedis(options: RedisOptions): Promise<ClusterMember> {
     history,
     runs,
     upstreams,
+    limiter: (name, rate) =>
+      redisLimiter(name, rate, prefix, (key, points, seconds) =>
+        servers.run(limitScript, [key], [points, seconds]).catch((error: unknown) => {
+          reportRefusal(error)
+          throw error
+        }),
+      ),
     async close() {
       await Promise.all([bus.close(), registry.close(), upstreams.close()])
       await Promise.all([subscriptions.close(), servers.close()])

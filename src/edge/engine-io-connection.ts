@@ -6,6 +6,7 @@ import type { Session } from '../gateway/session.ts'
 import type { Turn } from '../gateway/turn.ts'
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import type { Limits } from '../protocol/limits.ts'
+import type { ClientPace, Paced } from './admission/client-pace.ts'
 import { encodeMessage, writeMessage } from './engine-io-frames.ts'
 import { Outgoing, type TurnWriter } from './turn-writer.ts'
 
@@ -40,9 +41,11 @@ interface Piece {
  * One client's Engine.IO socket, whatever its transport is at the moment. What goes by WebSocket is written past engine.io: one
  * write for each client and turn, where engine.io makes two pieces and several events of each message.
  */
-export abstract class EngineConnection implements ClientConnection {
+export abstract class EngineConnection implements ClientConnection, Paced {
   abstract readonly transport: 'socket.io' | 'engine.io'
   session!: Session
+  /** null: the client may send as fast as it likes. */
+  pace: ClientPace | null = null
   protected readonly socket: EngineSocket
   protected readonly writer: TurnWriter
   /** Past engine.io; null before the transport is a WebSocket. */
@@ -56,6 +59,8 @@ export abstract class EngineConnection implements ClientConnection {
   private slow = false
   private awaitsDrain = false
   private paused = false
+  /** Its client sends too fast, and is not read until then. */
+  private heldBack: NodeJS.Timeout | null = null
 
   constructor(socket: EngineSocket, { limits, turn, writer }: EngineConnectionHost) {
     this.socket = socket
@@ -79,11 +84,12 @@ export abstract class EngineConnection implements ClientConnection {
     const { socket } = this
     // A message without anything in it comes as undefined.
     socket.on('data', (piece: string | Buffer | undefined) => {
+      if (this.pace !== null && !this.pace.takes(this)) return
       this.received(piece ?? '')
       if (this.session.inbox.bytes > this.unreadBytes) this.close()
     })
     socket.on('upgrade', () => {
-      if (this.paused) this.websocket?.pause()
+      if (this.paused || this.heldBack !== null) this.websocket?.pause()
       this.upgraded(socket.transport.name)
     })
     socket.on('close', (reason: string) =>
@@ -127,13 +133,24 @@ export abstract class EngineConnection implements ClientConnection {
 
   resume(): void {
     this.paused = false
-    this.websocket?.resume()
+    if (this.heldBack === null) this.websocket?.resume()
+  }
+
+  holdBack(ms: number): void {
+    if (this.heldBack !== null) clearTimeout(this.heldBack)
+    else this.websocket?.pause()
+    this.heldBack = setTimeout(() => {
+      this.heldBack = null
+      if (!this.paused) this.websocket?.resume()
+    }, ms).unref()
   }
 
   close(): void {
     this.flush()
     if (this.out?.waiting) this.out.flush()
     // A paused socket would never read the client's answer.
+    if (this.heldBack !== null) clearTimeout(this.heldBack)
+    this.heldBack = null
     this.resume()
     this.socket.close()
   }

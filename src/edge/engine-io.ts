@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { type Socket as EngineSocket, Server } from 'engine.io'
 import type { Gateway } from '../gateway/gateway.ts'
+import type { Admission } from './admission/admission.ts'
 import {
   type EngineConnection,
   type EngineConnectionHost,
@@ -16,6 +17,7 @@ import { TurnWriter } from './turn-writer.ts'
 
 export interface EngineIoEdgeOptions {
   gateway: Gateway
+  admission: Admission
   /** What the gateways of the cluster know each other by; null: they are on one machine. */
   peerToken: string | null
 }
@@ -128,6 +130,7 @@ export class EngineIoEdge {
     const request = socket.request as unknown as IncomingMessage
     const { pool, path, key } = this.targets.get(request)!
     const meta = requestMeta(request, this.dialect, '', path)
+    connection.pace = this.options.admission.paceOf(request)
     connection.session = gateway.openSession(pool, meta, connection, null, key)
     connection.begin()
   }

@@ -4,6 +4,9 @@ import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
+import { Admission } from './admission/admission.ts'
+import { Door } from './admission/door.ts'
+import { Refusal, sendAway } from './admission/refusal.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
@@ -38,6 +41,8 @@ export interface PublicListener {
   stopAccepting(): void
   /** Resolves when nothing of upstreams is being answered any more, at the latest after this time. */
   answered(withinMs: number): Promise<void>
+  /** TCP connections that are open now. */
+  connections(): number
   /** Stops timers and closes what is still open. */
   close(): void
 }
@@ -49,14 +54,15 @@ const retryAfterSeconds = { min: 1, spread: 5 }
 export function createPublicListener(options: PublicListenerOptions): PublicListener {
   const { gateway } = options
   const { limits } = gateway
-  const websocket = new WebSocketEdge(options)
-  const sse = new SseEdge(options)
+  const admission = new Admission(options)
+  const websocket = new WebSocketEdge({ ...options, admission })
+  const sse = new SseEdge({ ...options, admission })
   const engines: Record<EnginePath, EngineIoEdge> = {
-    '/socket.io/': new EngineIoEdge('socket.io', options),
-    '/engine.io/': new EngineIoEdge('engine.io', options),
+    '/socket.io/': new EngineIoEdge('socket.io', { ...options, admission }),
+    '/engine.io/': new EngineIoEdge('engine.io', { ...options, admission }),
   }
   const upstreams = new UpstreamEdge({ gateway, websocket })
-  const tunnel = new TunnelEdge(options)
+  const tunnel = new TunnelEdge({ ...options, admission })
   const runs = new RunsEdge(options)
   const llm = new LlmEdge(options)
   const answers = new OpenAnswers()
@@ -73,6 +79,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   })
   // Node drops headers beyond its own count silently; ours counts all of them and says so.
   server.maxHeadersCount = 0
+  const door = new Door(server, { ...options, refused: (reason) => admission.refused(reason) })
 
   server.on('request', (request, response) => {
     answerErrors(handle(request, response), request, response)
@@ -100,6 +107,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
     const target = targetOf(request, options.settings.current)
+    admission.admit(request, socket, target)
+    const asked = admission.admitUser(request, socket, target)
+    if (asked !== null) await asked
+    if (socket.destroyed) return
     if (target.isProxied) {
       await upstreams.upgrade(request, socket, head, target)
       return
@@ -117,6 +128,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
     const target = targetOf(request, options.settings.current)
+    admission.admit(request, response, target)
+    const asked = admission.admitUser(request, response, target)
+    if (asked !== null) await asked
+    if (response.destroyed) return
     if (target.isProxied) answers.add(response)
     const task = llm.taskOf(request, target)
     if (task !== null) {
@@ -227,7 +242,9 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       NetServer.prototype.close.call(server)
     },
     answered: (withinMs) => answers.finished(withinMs),
+    connections: () => door.open,
     close() {
+      admission.close()
       websocket.close()
       tunnel.close()
       sse.close()
@@ -286,6 +303,7 @@ function problemHeaders(error: unknown): Record<string, string> {
     ...(status === 503 || status === 429 ? { 'retry-after': String(retryAfter(error)) } : {}),
     ...(status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
     ...(status === 426 ? { upgrade: 'websocket' } : {}),
+    ...(error instanceof Refusal ? error.headers : {}),
   }
 }
 
@@ -304,7 +322,8 @@ function answer(request: IncomingMessage, response: ServerResponse, error: unkno
   const problem = toProblem(error)
   const cors = problem.status === 403 ? {} : corsHeaders(request)
   // What is left of the request is not read: the connection cannot be used again.
-  const close = request.complete ? {} : { connection: 'close' }
+  const close = request.complete && !(error instanceof Refusal && error.closes) ? {} : { connection: 'close' }
+  if (sendAway(request, response, error, cors)) return
   response
     // The reason too: one that could not be written may be there already.
     .writeHead(problem.status, STATUS_CODES[problem.status], { ...problemHeaders(error), ...cors, ...close })

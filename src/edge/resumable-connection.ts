@@ -30,6 +30,10 @@ export class ResumableWebSocketConnection extends WebSocketConnection implements
     return this.conversation.awaitsHello
   }
 
+  override isUncounted(data: Buffer): boolean {
+    return data[0] === ClientFrame.count
+  }
+
   received(data: Buffer, text: boolean): void {
     this.conversation.received(data, text)
   }

@@ -6,6 +6,7 @@ import { bearerToken } from '../link/token.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
+import type { Admission } from './admission/admission.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { beginEventStream } from './event-stream.ts'
 import { checkOrigin, requestMeta, shownBy } from './request-meta.ts'
@@ -16,6 +17,7 @@ import type { Target } from './target.ts'
 
 export interface SseEdgeOptions {
   gateway: Gateway
+  admission: Admission
   /** What the gateways of the cluster know each other by; null: they are on one machine. */
   peerToken: string | null
 }
@@ -125,6 +127,7 @@ export class SseEdge {
       response.writeHead(204, corsHeaders(request)).end()
       return
     }
+    this.options.admission.message(request, session)
     await this.posts.take(request, session)
     response.writeHead(202, corsHeaders(request)).end()
   }

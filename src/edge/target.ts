@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { OverloadRules } from '../core/health/overload.ts'
+import type { RateLimits } from '../core/limits/rules.ts'
 import { type Claims, claimValues, cookiesOf, headerValues } from '../core/route/conditions.ts'
 import {
   isAmbiguousPath,
@@ -24,6 +26,9 @@ export interface EdgeSettings {
   readonly routes: readonly Route[]
   /** By pool; none: clients that return are as new ones. */
   readonly persistence: ReadonlyMap<string, Persistence>
+  readonly rateLimits: RateLimits
+  /** null: the load is not judged. */
+  readonly overload: OverloadRules | null
 }
 
 /** The settings of this moment. */

@@ -1,20 +1,25 @@
 import type { ServerResponse } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { SharedMessages } from '../gateway/client-connection.ts'
 import type { ResumableConnection } from '../gateway/resumable.ts'
 import type { ResumableSession } from '../gateway/resumable-session.ts'
 import { ClientFrame, type ClientWelcome, encodeChannelMessage } from '../protocol/client-frames.ts'
 import { formatPosition, type Position } from '../protocol/position.ts'
 import { encodeEvent } from '../protocol/sse.ts'
+import type { ClientPace, Paced } from './admission/client-pace.ts'
 import { V1Conversation, type V1Options, type V1Wire } from './v1-conversation.ts'
 
 /** A response on which `evenkeel.v1` is spoken: one event for each frame. */
-export class TunnelConnection implements ResumableConnection, V1Wire {
+export class TunnelConnection implements ResumableConnection, V1Wire, Paced {
   readonly transport = 'websocket'
   session: ResumableSession | null = null
   /** A request with frames is under way. */
   posting = false
+  /** null: the client may send as fast as it likes. */
+  pace: ClientPace | null = null
   private readonly response: ServerResponse
   private readonly conversation: V1Conversation
+  private heldBackMs = 0
   private paused: PromiseWithResolvers<void> | null = null
 
   constructor(response: ServerResponse, options: V1Options) {
@@ -48,6 +53,7 @@ export class TunnelConnection implements ResumableConnection, V1Wire {
   }
 
   received(data: Buffer, text: boolean): void {
+    if (this.pace !== null && data[0] !== ClientFrame.count && !this.pace.takes(this)) return
     this.conversation.received(data, text)
   }
 
@@ -100,7 +106,14 @@ export class TunnelConnection implements ResumableConnection, V1Wire {
     this.paused = null
   }
 
+  holdBack(ms: number): void {
+    this.heldBackMs = Math.max(this.heldBackMs, ms)
+  }
+
   async mayGoOn(): Promise<void> {
+    const ms = this.heldBackMs
+    this.heldBackMs = 0
+    if (ms > 0) await delay(ms, undefined, { ref: false })
     await this.paused?.promise
   }
 

@@ -6,6 +6,7 @@ import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { encodeComment } from '../protocol/sse.ts'
 import { decodeTunnelFrames } from '../protocol/tunnel-frames.ts'
+import type { Admission } from './admission/admission.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { beginEventStream } from './event-stream.ts'
 import { readBody } from './request-body.ts'
@@ -18,6 +19,7 @@ import { requestOf, v1Options } from './v1-conversation.ts'
 
 export interface TunnelEdgeOptions {
   gateway: Gateway
+  admission: Admission
   /** See `EngineIoEdge`. */
   peerToken: string | null
   onError(error: unknown): void
@@ -91,6 +93,7 @@ export class TunnelEdge {
       ...v1Options(this.options, pool),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
+    connection.pace = this.options.admission.paceOf(request)
     this.connections.set(id, connection)
     response.on('close', () => {
       this.connections.delete(id)

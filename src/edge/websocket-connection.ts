@@ -2,8 +2,10 @@ import type { Socket } from 'node:net'
 import { WebSocket } from 'ws'
 import type { ClientConnection, SharedMessages } from '../gateway/client-connection.ts'
 import type { Session } from '../gateway/session.ts'
-import { isSendableCloseCode } from '../protocol/close-codes.ts'
+import { CloseCode, isSendableCloseCode } from '../protocol/close-codes.ts'
 import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
+import type { ClientPace, Paced } from './admission/client-pace.ts'
+import { cutSoon } from './last-words.ts'
 import { Outgoing, type TurnWriter } from './turn-writer.ts'
 
 /** The socket carries its connection, so that one set of listeners serves all. */
@@ -12,7 +14,7 @@ export class ClientSocket extends WebSocket {
 }
 
 /** One client's WebSocket, whatever is spoken on it. */
-export abstract class WebSocketConnection implements ClientConnection {
+export abstract class WebSocketConnection implements ClientConnection, Paced {
   readonly transport = 'websocket'
   readonly ws: ClientSocket
   /** null before the client has a session. */
@@ -21,9 +23,14 @@ export abstract class WebSocketConnection implements ClientConnection {
   lastSeen: number
   readonly connectedAt: number
   pinged = false
+  /** null: the client may send as fast as it likes. */
+  pace: ClientPace | null = null
   protected readonly out: Outgoing
   protected readonly writer: TurnWriter
   private awaitsDrain = false
+  private pausedBySession = false
+  /** Its client sends too fast, and is not read until then. */
+  private heldBack: NodeJS.Timeout | null = null
 
   constructor(ws: ClientSocket, socket: Socket, writer: TurnWriter, tick: number) {
     this.ws = ws
@@ -39,6 +46,11 @@ export abstract class WebSocketConnection implements ClientConnection {
   abstract deliver(batch: Buffer, start: number, end: number, text: boolean): boolean
 
   abstract deliverShared(shared: SharedMessages): void
+
+  /** It is no message of the client, whatever it looks like to the socket. */
+  isUncounted(_data: Buffer): boolean {
+    return false
+  }
 
   /** The client has yet to say what it wants. */
   get awaitsHello(): boolean {
@@ -75,11 +87,22 @@ export abstract class WebSocketConnection implements ClientConnection {
   }
 
   pause(): void {
+    this.pausedBySession = true
     this.ws.pause()
   }
 
   resume(): void {
-    this.ws.resume()
+    this.pausedBySession = false
+    if (this.heldBack === null) this.ws.resume()
+  }
+
+  holdBack(ms: number): void {
+    if (this.heldBack !== null) clearTimeout(this.heldBack)
+    else this.ws.pause()
+    this.heldBack = setTimeout(() => {
+      this.heldBack = null
+      if (!this.pausedBySession) this.ws.resume()
+    }, ms).unref()
   }
 
   close(code: number, reason: string): void {
@@ -87,6 +110,8 @@ export abstract class WebSocketConnection implements ClientConnection {
     if (this.out.waiting) this.out.flush()
     // A paused socket would never read the client's answer.
     this.ws.resume()
+    // Who was told to stop and goes on is not read for long.
+    if (code === CloseCode.tooFast) cutSoon(this.out.socket)
     if (isSendableCloseCode(code)) this.ws.close(code, reason)
     else this.ws.close()
   }

@@ -6,6 +6,7 @@ import type { NodeEntry } from '../gateway/node-entry.ts'
 import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { Admission } from './admission/admission.ts'
 import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import type { Target } from './target.ts'
@@ -22,6 +23,7 @@ export interface Answer {
 
 export interface WebSocketEdgeOptions {
   gateway: Gateway
+  admission: Admission
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
@@ -113,7 +115,7 @@ export class WebSocketEdge {
     this.plainServer.handleUpgrade(request, socket, head, (ws) => {
       accepted = true
       const connection = new PlainConnection(ws as ClientSocket, socket, this.writer, this.tick)
-      this.connected(connection)
+      this.connected(connection, request)
       connected(connection, ws.protocol)
     })
     return accepted
@@ -136,7 +138,7 @@ export class WebSocketEdge {
   ): void {
     const { gateway } = this.options
     const connection = new PlainConnection(ws, socket, this.writer, this.tick)
-    this.connected(connection)
+    this.connected(connection, request)
     const meta = requestMeta(request, 'websocket', ws.protocol, path)
     connection.session = gateway.openSession(pool, meta, connection, chosen, key)
   }
@@ -154,11 +156,12 @@ export class WebSocketEdge {
       ...v1Options(this.options, pool),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
-    this.connected(connection)
+    this.connected(connection, request)
   }
 
-  private connected(connection: WebSocketConnection): void {
+  private connected(connection: WebSocketConnection, request: IncomingMessage): void {
     const { ws } = connection
+    connection.pace = this.options.admission.paceOf(request)
     ws.connection = connection
     this.connections.add(connection)
     ws.on('message', this.onMessage)
@@ -169,6 +172,8 @@ export class WebSocketEdge {
 
   private readonly onMessage = edgeListener((edge, connection, data: RawData, isBinary: boolean) => {
     connection.lastSeen = edge.tick
+    const { pace } = connection
+    if (pace !== null && !connection.isUncounted(data as Buffer) && !pace.takes(connection)) return
     connection.received(data as Buffer, !isBinary)
   }, this)
 

@@ -7,6 +7,7 @@ import type { Wish } from '../core/balance/persistence.ts'
 import type { PolicyName } from '../core/balance/policies.ts'
 import type { PoolRules } from '../core/balance/pool-rules.ts'
 import type { HistoryRule } from '../core/channel/history-rules.ts'
+import type { Measures, Pressure, PressureChange } from '../core/health/overload.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
 import { CloseCode, LinkCloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -100,6 +101,7 @@ export class Gateway {
     backpressurePauses: 0,
     publishesFailed: 0,
     slowConsumers: { close: 0, drop: 0, coalesce: 0 },
+    refused: {},
     resumes: { here: 0, taken: 0, unknown: 0, token: 0, gap: 0 },
   }
   readonly turn = new Turn()
@@ -124,6 +126,10 @@ export class Gateway {
   /** null: all nodes are linked. */
   readonly upstreams: Upstreams | null
   stopping = false
+  /** What this process can take on, as it was found last. */
+  pressure: Pressure = 'normal'
+  /** Why it is not `normal`; null: it is. */
+  strain: PressureChange['strain'] = null
   readonly now: () => number
   readonly startedAtMs: number
   private readonly spreadPools = new Map<string, SpreadPool>()
@@ -156,6 +162,7 @@ export class Gateway {
       cluster: options.cluster,
       turn: this.turn,
       now: this.now,
+      refusesNew: () => this.refusesNew(),
     })
     this.operations = new Operations((operation) => this.publish({ type: 'operation', operation }))
     this.nodes = new NodeTable(options.limits, {
@@ -279,6 +286,20 @@ export class Gateway {
   /** The node that the key leads to, whatever the policy of the pool is; none of `except`. null when none can take a request. */
   chooseByKey(pool: string, key: string, except: ReadonlySet<NodeEntry>): NodeEntry | null {
     return this.placement.chooseByKey(pool, key, except)
+  }
+
+  /** Whether it is too busy for new work; counts what is refused for that. */
+  refusesNew(): boolean {
+    if (this.pressure === 'normal') return false
+    const { refused } = this.counters
+    refused.overload = (refused.overload ?? 0) + 1
+    return true
+  }
+
+  pressed({ from, to, strain }: PressureChange, measures: Measures): void {
+    this.pressure = to
+    this.strain = strain
+    this.publish({ type: 'overload', from, to, strain, measures })
   }
 
   /** Waits up to `limits.waitForNodeMs` for a node. Throws DRAINING, NO_NODE. */

@@ -49,6 +49,9 @@ export class OperatorView implements Operator {
   get limits() {
     return this.gateway.limits
   }
+  get pressure() {
+    return this.gateway.pressure
+  }
   get counters() {
     return this.gateway.counters
   }
@@ -227,9 +230,11 @@ export class OperatorView implements Operator {
   }
 
   readiness(): { ready: boolean; reasons: string[] } {
-    const { stopping, cluster } = this.gateway
+    const { stopping, cluster, pressure, strain } = this.gateway
     const degraded = [cluster.bus.status(), cluster.registry.status()].flatMap(({ reason }) => reason ?? [])
-    return { ready: !stopping, reasons: [...(stopping ? ['draining'] : []), ...new Set(degraded)] }
+    const overload = pressure === 'normal' ? [] : [`overloaded: ${strain ?? pressure}`]
+    const reasons = [...(stopping ? ['draining'] : []), ...overload, ...new Set(degraded)]
+    return { ready: !stopping && pressure === 'normal', reasons }
   }
 
   onEvent(listener: (event: OperatorEvent) => void): () => void {

@@ -1,4 +1,6 @@
 import type { CanaryState } from '../core/balance/canary.ts'
+import type { Measures, Pressure, Strain } from '../core/health/overload.ts'
+import type { RefusalReason } from '../core/limits/rules.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { Continued, SessionMeta } from '../protocol/link-records.ts'
 import type { CanaryOperator } from './canary-operator.ts'
@@ -11,6 +13,8 @@ export interface Operator {
   readonly startedAt: number
   readonly limits: Readonly<Limits>
   readonly counters: Readonly<Counters>
+  /** Other than `normal`: new work is refused. */
+  readonly pressure: Pressure
   /** Resumable sessions whose client is away now. */
   readonly detachedSessions: number
 
@@ -252,6 +256,8 @@ export interface Counters {
   publishesFailed: number
   /** By what was done: clients closed, channel messages dropped or replaced by later ones. */
   slowConsumers: { close: number; drop: number; coalesce: number }
+  /** Requests, connections and messages that limits or the load have not let in. */
+  refused: Partial<Record<RefusalReason, number>>
   /** Clients that came back: to this gateway (here), from another one (taken), or in vain, by why. */
   resumes: { here: number; taken: number; unknown: number; token: number; gap: number }
 }
@@ -293,6 +299,7 @@ export type OperatorEvent = { at: number } & (
     }
   | { type: 'publish-failed'; node: string; channel: string; reason: string }
   | { type: 'session-lost'; session: string; reason: string }
+  | { type: 'overload'; from: Pressure; to: Pressure; strain: Strain | null; measures: Measures }
   | { type: 'upstream-ignored'; upstream: string; reason: string }
 )
 

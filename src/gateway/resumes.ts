@@ -79,6 +79,10 @@ export class Resumes {
       arrival.connection.close(CloseCode.serviceRestart, 'the gateway stops')
       return
     }
+    if (request === null && this.gateway.refusesNew()) {
+      arrival.connection.close(CloseCode.tryAgainLater, 'the gateway is overloaded')
+      return
+    }
     if (request === null) {
       this.open(arrival, null)
       return

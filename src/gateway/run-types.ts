@@ -131,8 +131,12 @@ export class RunsRefused extends EvenkeelError {
   /** For `Retry-After`. */
   readonly retryAfterMs: number
 
-  constructor(message: string, retryAfterMs: number) {
-    super('TOO_MANY_REQUESTS', message)
+  constructor(
+    message: string,
+    retryAfterMs: number,
+    code: 'TOO_MANY_REQUESTS' | 'OVERLOADED' = 'TOO_MANY_REQUESTS',
+  ) {
+    super(code, message)
     this.retryAfterMs = retryAfterMs
   }
 }

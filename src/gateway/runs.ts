@@ -39,6 +39,8 @@ export interface RunsOptions {
   cluster: ClusterMember
   turn: Turn
   now: () => number
+  /** Asked before each new run; true: it is refused. Default: never. */
+  refusesNew?: () => boolean
 }
 
 const cancelled: EndEvent = { type: 'end', reason: 'cancelled' }
@@ -49,6 +51,8 @@ const leaveStepMs = 20
 const doneMs = 3_000
 /** Numbers above are the nodes' own, for runs that they attach. */
 export const gatewayNumbersMost = 2 ** 31 - 1
+/** A gateway that is overloaded is given so much time. */
+const overloadMs = 5_000
 const retryAfterMs = { least: 1_000, most: 30_000 }
 
 /** The runs of one gateway: those that it starts, those that it holds with a producer, and those that are read here. */
@@ -70,19 +74,21 @@ export class Runs implements RunService, RunHost {
   readonly expected = new Set<string>()
   readonly pace = new RunPace()
   private readonly clock: () => number
+  private readonly refusesNew: () => boolean
   private turnAt: number | null = null
   private lastNumber = 0
   private failedAt = Number.NEGATIVE_INFINITY
   private leaving = false
   private stopping = false
 
-  constructor({ gatewayId, limits, cluster, turn, now }: RunsOptions) {
+  constructor({ gatewayId, limits, cluster, turn, now, refusesNew = () => false }: RunsOptions) {
     this.id = gatewayId
     this.limits = limits
     this.cluster = cluster
     this.logs = cluster.runs
     this.turn = turn
     this.clock = now
+    this.refusesNew = refusesNew
     this.queued = new QueuedRuns(this, (lane, run) => this.queue(lane, run))
   }
 
@@ -306,6 +312,8 @@ export class Runs implements RunService, RunHost {
   }
 
   private async make(laneName: string, run: string, { requestJson, mode }: StartRun): Promise<StartedRun> {
+    if (this.refusesNew())
+      throw new RunsRefused('the gateway is overloaded; try again later', overloadMs, 'OVERLOADED')
     // Together, so that they are one way to Redis and back.
     const created = this.logs.create(run, { lane: laneName, requestJson })
     const [, queued] = await Promise.all([created, this.queue(laneName, run)])

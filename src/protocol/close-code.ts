@@ -19,6 +19,8 @@ export const tryAgainLater = 1013
 /** The upstream's connection broke. */
 export const badGateway = 1014
 export const slowConsumer = 4008
+/** The client sends more than it may, and went on when it was held back. */
+export const tooFast = 4029
 /** A frame that `evenkeel.v1` does not allow. */
 export const protocolViolation = 4100
 /** The session goes on over another connection. */

@@ -22,6 +22,7 @@ export const errorCatalog = {
   NO_NODE: 503,
   NOT_READY: 503,
   DRAINING: 503,
+  OVERLOADED: 503,
   GATEWAY_TIMEOUT: 504,
   RECORD_INVALID: 400,
 } as const

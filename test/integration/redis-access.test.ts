@@ -63,6 +63,7 @@ async function useAll(member: ClusterMember): Promise<void> {
   await member.registry.withdraw()
   await seen.until((items) => items.length === 2)
   await useRuns(member.runs)
+  await member.limiter!('requests', { perSecond: 1, burst: 3 }).consume('ada', 1)
   const upstream = { id: 'a', pool: 'legacy', url: 'http://10.0.0.1', weight: 1 }
   const lists = new Recorder<StoredUpstreams>()
   onTestFinished(member.upstreams.watch(lists.add))
@@ -108,7 +109,9 @@ async function useRuns(logs: ClusterMember['runs']): Promise<void> {
 
 test('a user who may do nothing but ours can do all of it', async () => {
   const { url } = await startRedisWithUser()
-  await useAll(await joinRedisInTest(url))
+  const member = await joinRedisInTest(url)
+  await useAll(member)
+  expect(member.problems.items).toEqual([])
 })
 
 test('outside its prefix that user can do nothing, and the reason is told', async () => {

@@ -129,9 +129,11 @@ export class FakeOperator implements Operator {
     staleFramesDropped: 1,
     backpressurePauses: 4,
     publishesFailed: 0,
+    refused: {},
     slowConsumers: { close: 5, drop: 0, coalesce: 0 },
     resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0 },
   }
+  readonly pressure = 'normal'
   readonly detachedSessions = 6
   readonly runs: RunsView = {
     running: 7,

@@ -66,6 +66,24 @@ describe('layers', () => {
         loadTolerance: 0.15,
       },
       limits: defaultLimits,
+      rateLimits: {
+        gateway: {},
+        perIp: {},
+        perUser: {},
+        perRoute: {},
+        perConnection: {},
+        patienceMs: 10_000,
+        deny: [],
+        exempt: [],
+      },
+      overload: {
+        enabled: true,
+        maxLagMs: 500,
+        maxHeapShare: 0.85,
+        maxDescriptorShare: 0.9,
+        seconds: 3,
+        recoverSeconds: 5,
+      },
       log: { level: 'info' },
     })
     expect(Object.isFrozen(config) && Object.isFrozen(config.limits) && Object.isFrozen(config.public)).toBe(
@@ -473,6 +491,19 @@ describe('mistakes in a file', () => {
       'limits:\n  waitForNodeMs: -1',
       '2:18: limits.waitForNodeMs: expected an integer from 0 to 2147483647, got -1',
     ],
+    [
+      'rateLimits: {deny: [10.0.0.0/33]}',
+      '1:21: rateLimits.deny[0]: expected a text such as "10.0.0.0/8", got "10.0.0.0/33"',
+    ],
+    [
+      'rateLimits: {perIp: {requests: 5}}',
+      '1:32: rateLimits.perIp.requests: expected an object with the keys perSecond, burst',
+    ],
+    [
+      'rateLimits: {perIp: {conections: 5}}',
+      '1:22: unknown key "rateLimits.perIp.conections"; did you mean "connections" or',
+    ],
+    ['overload: {maxHeapShare: 85}', '1:26: overload.maxHeapShare: expected a number from 0.1 to 1, got 85'],
     ['rebalance: {tolerance: .inf}', '1:24: rebalance.tolerance: expected a number from 0 to 1'],
     ['rebalance: {enabled: "yes"}', '1:22: rebalance.enabled: expected true or false, got "yes"'],
     ['log: {level: loud}', '1:14: log.level: expected one of "fatal", "error", "warn"'],

@@ -34,6 +34,8 @@ export function noteOf(event: OperatorEvent): Note | null {
       return { text: `a session at ${event.node} began anew (${event.tier})`, colour: 'yellow' }
     case 'canary':
       return { text: `canary of ${event.version}: ${event.state}, ${event.percent} %`, colour: 'yellow' }
+    case 'overload':
+      return { text: `a gateway is ${event.to}`, colour: event.to === 'normal' ? 'green' : 'red' }
     case 'session-lost':
       return { text: `a session ended: ${event.reason}`, colour: 'red' }
     default:
