@@ -259,6 +259,12 @@ function registerTraffic(registry: Registry, operator: Operator): void {
   labelled('refused_total', 'What limits or the load have not let in, by why.', 'reason', () => ({
     ...operator.counters.refused,
   }))
+  labelled(
+    'auth_total',
+    'Clients that showed who they are, or should have, by what came of it.',
+    'outcome',
+    () => ({ ...operator.counters.auth }),
+  )
   labelled('slow_consumers_total', 'Slow clients, by what was done about them.', 'action', () => ({
     ...operator.counters.slowConsumers,
   }))

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { type JsonSchema, toJsonSchema } from '../admin/validation.ts'
 import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
+import { authSchema, channelPermissionsSchema } from './auth-schema.ts'
 import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
 import { overloadSchema, rateLimitsSchema } from './limits-schema.ts'
@@ -124,6 +125,7 @@ export const configSchema = z.strictObject({
   pools: poolsSchema,
   routes: routesSchema,
   tcp: tcpSchema,
+  auth: authSchema.exactOptional(),
   allowedOrigins: z
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')
@@ -139,6 +141,11 @@ export const configSchema = z.strictObject({
         .default([])
         .describe(
           'Which channels have a history; the first rule that matches counts. The same at all gateways.',
+        ),
+      permissions: channelPermissionsSchema
+        .exactOptional()
+        .describe(
+          'Which channels clients of evenkeel.v1 may join and publish to by themselves. Default: none. Nodes may use all.',
         ),
     })
     .prefault({}),
@@ -189,6 +196,8 @@ export interface GatewayTokens {
   readonly adminToken: string | null
   /** What signs the persistence of sessions. Absent: the node token; without one too, each gateway makes its own. */
   readonly persistenceSecret?: string
+  /** What the files of `auth.jwt.keys` hold, in that order. */
+  readonly authKeys?: readonly string[]
 }
 
 /** JSON Schema (draft 7) of the configuration file, for editors. */

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { explain, toJsonSchema } from '../admin/validation.ts'
+import { authMistakes, readAuthKeys, resolveAuthFiles } from './auth-keys.ts'
 import { type ConfigLeaf, configLeaves, readEnvironment } from './config-env.ts'
 import { ConfigError, mistake, type PlacedMistake } from './config-error.ts'
 import { type ConfigPlace, configComplaintText, type RawConfig, readConfigText } from './config-file.ts'
@@ -71,6 +72,7 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
     nodeToken: await readToken('EVENKEEL_NODE_TOKEN', sources.env, nodeTokenFile),
     adminToken: await readToken('EVENKEEL_ADMIN_TOKEN', sources.env, adminTokenFile),
     ...(await readPersistenceSecret(config.persistence.secretFile)),
+    ...(config.auth?.jwt?.keys === undefined ? {} : { authKeys: await readAuthKeys(config) }),
   }
   return { config: deepFreeze(config), tokens: Object.freeze(tokens), warnings: environment.warnings }
 }
@@ -128,7 +130,8 @@ function inconsistencies(config: GatewayConfig): PlacedMistake[] {
     const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
     mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  return [...mistakes, ...proxyProtocolMistakes(['public'], config.public), ...leadingMistakes(config)]
+  const ofPublic = proxyProtocolMistakes(['public'], config.public)
+  return [...mistakes, ...ofPublic, ...leadingMistakes(config), ...authMistakes(config)]
 }
 
 /** Of what leads where. */
@@ -188,6 +191,7 @@ function resolveTokenFiles(raw: RawConfig, directory: string): void {
     const name = raw[key]
     if (typeof name === 'string') raw[key] = path.resolve(directory, name)
   }
+  resolveAuthFiles(raw, directory)
   const { persistence } = raw as { persistence?: { secretFile?: unknown } | null }
   if (typeof persistence?.secretFile === 'string')
     persistence.secretFile = path.resolve(directory, persistence.secretFile)

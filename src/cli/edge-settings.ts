@@ -1,12 +1,18 @@
 import { Persistence } from '../edge/persistence.ts'
 import type { EdgeSettings } from '../edge/target.ts'
+import type { Identify } from './auth-settings.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import { overloadRulesOf, rateLimitsOf } from './limits-settings.ts'
 import type { Logger } from './logger.ts'
 import { effectiveRoutes, nodePools } from './route-rules.ts'
 
 /** What the configuration means for requests of clients. `fallback`: the secret of a gateway that was given none. */
-export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, fallback: Buffer): EdgeSettings {
+export function edgeSettings(
+  config: GatewayConfig,
+  tokens: GatewayTokens,
+  fallback: Buffer,
+  identify: Identify,
+): EdgeSettings {
   const { pool, allowedOrigins } = config
   return {
     pool,
@@ -15,6 +21,7 @@ export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, fallb
     persistence: persistenceOf(config, tokens, fallback),
     rateLimits: rateLimitsOf(config),
     overload: overloadRulesOf(config),
+    identification: identify(config, tokens),
   }
 }
 

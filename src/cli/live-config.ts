@@ -19,6 +19,7 @@ const sections: { readonly [Key in Section]?: ConfigEffect } = {
   slowStartMs: 'live',
   persistence: 'new',
   allowedOrigins: 'new',
+  auth: 'new',
   slowConsumer: 'live',
   channels: 'new',
   rebalance: 'live',
@@ -66,7 +67,7 @@ const limitEffects: { readonly [Key in keyof Limits]?: ConfigEffect } = {
 }
 
 /** Secrets that are read with the configuration and can change while it runs. */
-const liveTokens: ReadonlySet<keyof GatewayTokens> = new Set(['persistenceSecret'])
+const liveTokens: ReadonlySet<keyof GatewayTokens> = new Set(['persistenceSecret', 'authKeys'])
 
 export function effectOf(path: readonly PropertyKey[]): ConfigEffect {
   const [section, name] = path

@@ -12,6 +12,8 @@ const secretKeys = [
   'adminToken',
   'persistenceSecret',
   'sessionToken',
+  'authKeys',
+  'access_token',
 ]
 
 /** JSON lines on stdout. Credentials are cut out wherever a log object usually carries them. */

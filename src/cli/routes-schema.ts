@@ -115,6 +115,12 @@ const route = z.strictObject({
     .describe(
       'For llm, header or body: requests with the same value go to the same server while that is fair, for the sake of its prompt cache. Otherwise: what the policy key-hash of the pool hashes. Default: nothing, or what the pool says.',
     ),
+  auth: z
+    .enum(['required', 'optional', 'none'])
+    .exactOptional()
+    .describe(
+      'Whether clients must show a token. none: what they show is not looked at, and goes on to the pool. Default: auth.jwt.required.',
+    ),
   mode: z
     .enum(['attached', 'durable'])
     .exactOptional()

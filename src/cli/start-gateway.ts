@@ -29,6 +29,7 @@ import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, statusOf } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
+import { identifications } from './auth-settings.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import { edgeSettings, warnOfPersistence } from './edge-settings.ts'
 import { warnOfDescriptors } from './limits-settings.ts'
@@ -112,7 +113,8 @@ export async function startGateway(
     onNode: (hello, link) => gateway.nodeJoined(hello, link),
     onRefused: (reason, address) => logger.warn({ reason, address }, 'link refused'),
   })
-  const settings = { current: edgeSettings(config, tokens, fallbackSecret) }
+  const identify = identifications(logger)
+  const settings = { current: edgeSettings(config, tokens, fallbackSecret, identify) }
   const clients = createPublicListener({
     gateway,
     settings,
@@ -171,7 +173,7 @@ export async function startGateway(
 
   /** Throws with nothing changed. */
   async function apply(next: GatewayConfig, nextTokens: GatewayTokens): Promise<void> {
-    const wanted = edgeSettings(next, nextTokens, fallbackSecret)
+    const wanted = edgeSettings(next, nextTokens, fallbackSecret, identify)
     const upstreams = onlyUpstreams(next)
     const conflict = gateway.kindConflict(new Set(Object.keys(upstreams)))
     if (conflict !== null) throw new EvenkeelError('CONFLICT', conflict)

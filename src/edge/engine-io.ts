@@ -10,6 +10,7 @@ import {
   PlainEngineConnection,
 } from './engine-io-connection.ts'
 import { EngineIoForwarder, ownerTag, restoreForwarded } from './engine-io-forward.ts'
+import { watchSender } from './identity/watch.ts'
 import { checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
 import { SocketIoConnection } from './socket-io-connection.ts'
 import type { Target } from './target.ts'
@@ -126,8 +127,15 @@ export class EngineIoEdge {
     const Connection = this.dialect === 'socket.io' ? SocketIoConnection : PlainEngineConnection
     const connection = new Connection(socket, this.host)
     this.connections.add(connection)
-    socket.on('close', () => this.connections.delete(connection))
     const request = socket.request as unknown as IncomingMessage
+    const watch = watchSender(request, {
+      // Engine.IO has no codes; its client comes back, and shows its token anew.
+      over: (code, reason) => connection.session.dismiss(code, reason),
+    })
+    socket.on('close', () => {
+      this.connections.delete(connection)
+      watch?.stop()
+    })
     const { pool, path, key } = this.targets.get(request)!
     const meta = requestMeta(request, this.dialect, '', path)
     connection.pace = this.options.admission.paceOf(request)

@@ -8,6 +8,9 @@ import { Admission } from './admission/admission.ts'
 import { Door } from './admission/door.ts'
 import { Refusal, sendAway } from './admission/refusal.ts'
 import { EngineIoEdge } from './engine-io.ts'
+import { admit, identify } from './identity/admission.ts'
+import { closesInstead } from './identity/refusal.ts'
+import { identityOf } from './identity/sender.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
 import { OpenAnswers } from './open-answers.ts'
@@ -90,6 +93,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     upgrade(request, socket as Socket, head).then(
       () => socket.off('error', destroy),
       (error) => {
+        if (closesInstead(request, error)) {
+          websocket.refuse(request, socket as Socket, head, error)
+          return
+        }
         if (!(error instanceof EvenkeelError)) options.onError(error)
         refuse(socket, error)
       },
@@ -104,12 +111,21 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     )
   })
 
+  /** What costs nothing is looked at before anybody's signature is. */
+  async function judge(request: IncomingMessage, answered: ServerResponse | Socket): Promise<Target> {
+    const { current } = options.settings
+    const first = targetOf(request, current)
+    admission.admit(request, answered, first)
+    await identify(request, current, gateway.counters.auth)
+    const target = await admit(request, identityOf(request) === null ? first : targetOf(request, current))
+    const asked = admission.admitUser(request, answered, target)
+    if (asked !== null) await asked
+    return target
+  }
+
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
-    const target = targetOf(request, options.settings.current)
-    admission.admit(request, socket, target)
-    const asked = admission.admitUser(request, socket, target)
-    if (asked !== null) await asked
+    const target = await judge(request, socket)
     if (socket.destroyed) return
     if (target.isProxied) {
       await upstreams.upgrade(request, socket, head, target)
@@ -127,10 +143,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
-    const target = targetOf(request, options.settings.current)
-    admission.admit(request, response, target)
-    const asked = admission.admitUser(request, response, target)
-    if (asked !== null) await asked
+    const target = await judge(request, response)
     if (response.destroyed) return
     if (target.isProxied) answers.add(response)
     const task = llm.taskOf(request, target)
@@ -153,15 +166,16 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       sayBeside(response, target)
       await runs.request(request, response, target)
     } else if (isTunnel(path)) {
+      if (isPreflight(request, response, target, 'POST', 'authorization')) return
       await tunnel.request(request, response, target)
     } else if (path === '/sse') {
-      if (isPreflight(request, response, target, 'GET', 'last-event-id')) return
+      if (isPreflight(request, response, target, 'GET', 'authorization, last-event-id')) return
       allow(request, 'GET')
       await sse.open(request, response, target)
     } else if (isSseSession(path)) {
       const headers = 'authorization, content-type, idempotency-key'
-      if (isPreflight(request, response, target, 'POST, DELETE', headers)) return
-      allow(request, 'POST', 'DELETE')
+      if (isPreflight(request, response, target, 'POST, PUT, DELETE', headers)) return
+      allow(request, 'POST', 'PUT', 'DELETE')
       await sse.command(request, response, path.slice(ssePrefix.length), target)
     } else if (path === '/healthz') {
       allow(request, 'GET')
@@ -211,7 +225,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       engineOf(request).forwarded(request, response)
       return
     }
-    allow(request, 'POST', 'DELETE')
+    allow(request, 'POST', 'PUT', 'DELETE')
     await sse.forwarded(request, response, path.slice(ssePrefix.length))
   }
 

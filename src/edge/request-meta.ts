@@ -3,6 +3,7 @@ import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { SessionMeta } from '../protocol/link-records.ts'
+import { identityHeaders, identityMeta, isOwnHeader } from './identity/sender.ts'
 import { peerAddress } from './peer-address.ts'
 
 /** Of this hop only, or forged by the client: what the gateway knows better. */
@@ -37,11 +38,13 @@ export function requestMeta(
   const { rawHeaders } = request
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!.toLowerCase()
-    if (withheld.has(name)) continue
+    if (withheld.has(name) || isOwnHeader(request, name)) continue
     const value = rawHeaders[i + 1]!
     headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
   }
-  return { transport, address: clientAddress(request), path, query, headers, subprotocol }
+  for (const [name, value] of identityHeaders(request)) headers[name] = value
+  const client = { transport, address: clientAddress(request), path, query, headers, subprotocol }
+  return { ...client, ...identityMeta(request) }
 }
 
 export function clientAddress(request: IncomingMessage): string {

@@ -77,6 +77,14 @@ export class ResumableWebSocketConnection extends WebSocketConnection implements
     super.close(code, reason)
   }
 
+  refresh(token: string): void {
+    void this.watch?.refreshOrEnd(token)
+  }
+
+  ask(): void {
+    this.conversation.askForToken()
+  }
+
   override ended(): void {
     this.conversation.closed()
   }

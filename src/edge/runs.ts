@@ -2,12 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Dialect } from '../core/llm/dialect.ts'
 import { formatOffset, origin } from '../core/run/offset.ts'
 import type { Gateway } from '../gateway/gateway.ts'
-import type { RunReader, RunSink, StartRun } from '../gateway/run-types.ts'
+import type { RunReader, RunService, RunSink, StartRun } from '../gateway/run-types.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { encodeComment } from '../protocol/sse.ts'
 import { BodyWriter } from './body-writer.ts'
 import { beginEventStream } from './event-stream.ts'
+import { ownRuns } from './identity/run-owner.ts'
+import { watchSender } from './identity/watch.ts'
 import { readBody } from './request-body.ts'
 import { checkOrigin, splitTarget } from './request-meta.ts'
 import { encodeRaw, encodeRunSse, formatOf } from './run-encoding.ts'
@@ -35,7 +37,7 @@ export class RunsEdge {
   async request(
     request: IncomingMessage,
     response: ServerResponse,
-    { pool, settings }: Target,
+    { pool, settings, identity }: Target,
   ): Promise<void> {
     checkOrigin(request, settings.allowedOrigins)
     const [path, query] = splitTarget(request.url!)
@@ -43,21 +45,27 @@ export class RunsEdge {
     const known = run === undefined || (rest.length === 0 && (what === 'events' || what === 'cancel'))
     if (!known)
       throw new EvenkeelError('NOT_FOUND', 'nothing here; try /runs/{id}/events or /runs/{id}/cancel')
+    const runs = ownRuns(this.options.gateway.runs, identity)
     if (request.method === 'OPTIONS') preflight(request, response)
-    else if (run === undefined) await this.start(request, response, pool)
-    else if (what === 'events') await this.events(request, response, run, query)
-    else await this.cancel(request, response, run)
+    else if (run === undefined) await this.start(request, response, pool, runs)
+    else if (what === 'events') await this.events(request, response, run, query, runs)
+    else await this.cancel(request, response, run, runs)
   }
 
   /** `pool`: for requests that name none. */
-  private async start(request: IncomingMessage, response: ServerResponse, pool: string): Promise<void> {
+  private async start(
+    request: IncomingMessage,
+    response: ServerResponse,
+    pool: string,
+    runs: RunService,
+  ): Promise<void> {
     allow(request, 'POST')
-    const { runs, limits } = this.options.gateway
+    const { limits } = this.options.gateway
     const key = request.headers['idempotency-key']
     if (Array.isArray(key)) throw new EvenkeelError('BAD_REQUEST', 'one Idempotency-Key at most')
     const text = (await readBody(request, limits.runRequestBytes + envelopeBytes)).toString()
     const { run } = await runs.start({ ...parseStart(text, pool), idempotencyKey: key ?? null })
-    await this.stream(request, response, run, null)
+    await this.stream(request, response, run, null, runs)
   }
 
   private async events(
@@ -65,16 +73,22 @@ export class RunsEdge {
     response: ServerResponse,
     run: string,
     query: string,
+    runs: RunService,
   ): Promise<void> {
     allow(request, 'GET')
     // EventSource comes back to the URL that it began with: what it has seen since is newer.
     const after = request.headers['last-event-id'] || new URLSearchParams(query).get('after')
-    await this.stream(request, response, run, String(after ?? '') || null)
+    await this.stream(request, response, run, String(after ?? '') || null, runs)
   }
 
-  private async cancel(request: IncomingMessage, response: ServerResponse, run: string): Promise<void> {
+  private async cancel(
+    request: IncomingMessage,
+    response: ServerResponse,
+    run: string,
+    runs: RunService,
+  ): Promise<void> {
     allow(request, 'POST')
-    const state = await this.options.gateway.runs.cancel(run)
+    const state = await runs.cancel(run)
     response
       .writeHead(200, { 'content-type': 'application/json', ...corsHeaders(request) })
       .end(JSON.stringify(state))
@@ -85,10 +99,14 @@ export class RunsEdge {
     response: ServerResponse,
     run: string,
     after: string | null,
+    runs: RunService,
   ): Promise<void> {
     if (response.destroyed) return
-    const { runs, limits } = this.options.gateway
+    const { limits } = this.options.gateway
     const stream = new RunResponse(request, response, run, limits)
+    // Whoever comes back has to show another token.
+    const watch = watchSender(request, { over: () => stream.close('away') })
+    response.once('close', () => watch?.stop())
     const opened = await runs.openReader(run, after, stream)
     if (opened.verdict === 'over') RunResponse.nothing(request, response, run)
     else if (opened.verdict === 'gap') throw new RunGap(opened.oldest)
@@ -226,7 +244,7 @@ function preflight(request: IncomingMessage, response: ServerResponse): void {
     .writeHead(204, {
       ...corsHeaders(request),
       'access-control-allow-methods': 'GET, POST',
-      'access-control-allow-headers': 'content-type, idempotency-key, last-event-id',
+      'access-control-allow-headers': 'authorization, content-type, idempotency-key, last-event-id',
       'access-control-max-age': '600',
     })
     .end()

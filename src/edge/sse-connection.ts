@@ -10,6 +10,7 @@ import type { Limits } from '../protocol/limits.ts'
 import { formatPosition, type Position } from '../protocol/position.ts'
 import { encodeComment, encodeEvent } from '../protocol/sse.ts'
 import { channelKeyLength, cursorChannels, encodePositions, endedEventId } from '../protocol/sse-cursor.ts'
+import type { Watch, WatchListener } from './identity/watch.ts'
 import { cutSoon } from './last-words.ts'
 
 /** Clients that lose their gateway come back spread; none of them at once, should there be no other one. */
@@ -36,9 +37,11 @@ export function channelKey(name: string): string {
 }
 
 /** A stream of Server-Sent Events (PROTOCOL.md §3). It acknowledges outputs in its client's stead, as late as it can. */
-export class SseConnection implements ResumableConnection {
+export class SseConnection implements ResumableConnection, WatchListener {
   readonly transport = 'sse'
   session: ResumableSession | null = null
+  /** Who the client is, and until when; null: nobody asks. */
+  watch: Watch | null = null
   private readonly response: ServerResponse
   /** Ends the token that the client posts with: says which gateway has its stream. */
   private readonly ownerTag: string
@@ -157,6 +160,13 @@ export class SseConnection implements ResumableConnection {
       const more = comesBack.has(code) ? { event, retry } : { event, id: endedEventId }
       this.end(encodeEvent(JSON.stringify({ code, reason }), more))
     }
+  }
+
+  /** The client is nobody any more. */
+  over(code: number, reason: string): void {
+    if (this.session !== null) this.session.resumable.expired = true
+    this.session?.closeClient(code, reason)
+    this.close(code, reason)
   }
 
   private end(lastWords: string): void {

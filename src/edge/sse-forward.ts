@@ -6,6 +6,8 @@ import { splitTarget } from './request-meta.ts'
 
 /** Between gateways: what the client has shown. */
 export const sessionTokenHeader = 'x-evenkeel-session-token'
+/** Between gateways: who the client is, percent-encoded. */
+export const shownUserHeader = 'x-evenkeel-shown-user'
 const passedOn = ['content-type', 'content-length', 'idempotency-key'] as const
 const connectMs = 2_000
 
@@ -26,8 +28,9 @@ export class SseForwarder {
     response: ServerResponse,
     sessionToken: string,
     headers: Record<string, string>,
+    user = '',
   ): Promise<void> {
-    const answer = await this.send(owner, request, response, sessionToken)
+    const answer = await this.send(owner, request, response, sessionToken, user)
     const own = Object.fromEntries(
       ['content-type', 'retry-after'].flatMap((name) => {
         const value = answer.headers[name]
@@ -48,8 +51,10 @@ export class SseForwarder {
     request: IncomingMessage,
     response: ServerResponse,
     sessionToken: string,
+    user: string,
   ): Promise<IncomingMessage> {
     const headers: Record<string, string> = { [sessionTokenHeader]: sessionToken }
+    if (user !== '') headers[shownUserHeader] = encodeURIComponent(user)
     for (const name of passedOn) {
       const value = request.headers[name]
       if (typeof value === 'string') headers[name] = value

@@ -9,9 +9,11 @@ import { endedEventId, parseCursor } from '../protocol/sse-cursor.ts'
 import type { Admission } from './admission/admission.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { beginEventStream } from './event-stream.ts'
+import { watchSender } from './identity/watch.ts'
+import { readBody } from './request-body.ts'
 import { checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { channelKey, SseConnection } from './sse-connection.ts'
-import { SseForwarder, sessionTokenHeader } from './sse-forward.ts'
+import { SseForwarder, sessionTokenHeader, shownUserHeader } from './sse-forward.ts'
 import { elsewhere, SsePosts } from './sse-posts.ts'
 import type { Target } from './target.ts'
 
@@ -22,6 +24,8 @@ export interface SseEdgeOptions {
   peerToken: string | null
 }
 
+/** Of a token that takes the place of another one. */
+const tokenBytes = 8_192
 const tagPattern = /^[A-Za-z0-9_-]{8}$/
 
 /** Terminates SSE: a stream downstream, one request for each message upstream (PROTOCOL.md §3). */
@@ -69,35 +73,40 @@ export class SseEdge {
     response.on('drain', () => connection.drained())
     response.on('close', () => {
       this.connections.delete(connection)
+      connection.watch?.stop()
       connection.session?.connectionClosed(connection, CloseCode.abnormal, '')
     })
+    connection.watch = watchSender(request, connection)
     const arrival = { pool, meta: requestMeta(request, 'sse', '', path), connection, chosen, key }
     const resume = requestOf(String(lastId))
     if (lastId === '' || resume !== null) gateway.resumes.hello(arrival, resume)
     else gateway.resumes.helloUnknown(arrival)
   }
 
-  /** `POST` and `DELETE /sse/{session}`. Answers; throws what the client is to be answered else. */
+  /** `POST`, `PUT` and `DELETE /sse/{session}`. Answers; throws what the client is to be answered else. */
   async command(
     request: IncomingMessage,
     response: ServerResponse,
     id: string,
-    { settings }: Target,
+    { settings, identity }: Target,
   ): Promise<void> {
     checkOrigin(request, settings.allowedOrigins)
+    const user = identity?.user ?? ''
     const token = bearerToken(request.headers.authorization)
     if (token === '')
       throw new EvenkeelError('UNAUTHORIZED', 'Authorization: Bearer <token of the session event> is missing')
     const session = this.sessionHere(id)
     const owner = session === null ? await otherGateway(this.options.gateway, tagOf(token)) : null
-    if (owner === null) await this.execute(request, response, id, token)
-    else await this.forwarder.forward(owner, request, response, token, corsHeaders(request))
+    if (owner === null) await this.execute(request, response, id, token, user)
+    else await this.forwarder.forward(owner, request, response, token, corsHeaders(request), user)
   }
 
   /** A request that another gateway has checked and sent here. It is not sent on, whoever has the session. */
   async forwarded(request: IncomingMessage, response: ServerResponse, id: string): Promise<void> {
     restoreForwarded(request)
-    await this.execute(request, response, id, String(request.headers[sessionTokenHeader] ?? ''))
+    const shown = (name: string) => String(request.headers[name] ?? '')
+    const user = decodeURIComponent(shown(shownUserHeader))
+    await this.execute(request, response, id, shown(sessionTokenHeader), user)
   }
 
   close(): void {
@@ -110,18 +119,34 @@ export class SseEdge {
     response: ServerResponse,
     id: string,
     token: string,
+    user: string,
   ): Promise<void> {
     const session = this.sessionHere(id)
     if (session === null) throw this.notHere(id, token)
     if (session.closing !== null) throw new EvenkeelError('GONE', 'the session has ended')
     const tokenHash = hashToken(token.split('.', 1)[0]!, 'sse')
+    if (user !== '' && user !== (session.resumable.user ?? user))
+      throw new EvenkeelError('FORBIDDEN', 'the session belongs to another user')
+    if (session.resumable.hasUsed(tokenHash))
+      throw new EvenkeelError(
+        'TOKEN_USED',
+        'the token is an earlier one: take that of the last session event',
+      )
     if (!session.accepts(tokenHash)) {
       throw new EvenkeelError(
         'FORBIDDEN',
-        'the token does not belong to this session, or is an earlier one: take that of the last session event',
+        'the token does not belong to this session, or is much too old: take that of the last session event',
       )
     }
+    if (session.resumable.expired && request.method !== 'DELETE')
+      throw new EvenkeelError('UNAUTHORIZED', "the client's token has expired: come back with another one")
     session.tokenShown(tokenHash)
+    const connection = session.connection instanceof SseConnection ? session.connection : null
+    if (request.method === 'PUT') {
+      await this.refresh(request, connection)
+      response.writeHead(204, corsHeaders(request)).end()
+      return
+    }
     if (request.method === 'DELETE') {
       session.dismiss(CloseCode.normal, 'the client has left')
       response.writeHead(204, corsHeaders(request)).end()
@@ -130,6 +155,15 @@ export class SseEdge {
     this.options.admission.message(request, session)
     await this.posts.take(request, session)
     response.writeHead(202, corsHeaders(request)).end()
+  }
+
+  /** The body is another token of the session's user. */
+  private async refresh(request: IncomingMessage, connection: SseConnection | null): Promise<void> {
+    const token = (await readBody(request, tokenBytes)).toString().trim()
+    if (connection === null)
+      throw new EvenkeelError('CONFLICT', 'the session has no stream now: come back with the new token')
+    if (connection.watch === null) throw new EvenkeelError('NOT_FOUND', 'nobody asks who clients are')
+    await connection.watch.refresh(token)
   }
 
   private sessionHere(id: string): ResumableSession | null {

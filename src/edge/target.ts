@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { OverloadRules } from '../core/health/overload.ts'
 import type { RateLimits } from '../core/limits/rules.ts'
-import { type Claims, claimValues, cookiesOf, headerValues } from '../core/route/conditions.ts'
+import { claimValues, cookiesOf, headerValues } from '../core/route/conditions.ts'
 import {
   isAmbiguousPath,
   matchRoute,
@@ -14,6 +14,9 @@ import {
 } from '../core/route/match.ts'
 import { forcedPart, partOf, type Sticky } from '../core/route/split.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { Identification } from './identity/identification.ts'
+import type { Identity } from './identity/identity.ts'
+import { identityOf } from './identity/sender.ts'
 import { cookieHeader, type Persistence } from './persistence.ts'
 import { type AllowedOrigins, clientAddress, splitTarget } from './request-meta.ts'
 
@@ -29,6 +32,8 @@ export interface EdgeSettings {
   readonly rateLimits: RateLimits
   /** null: the load is not judged. */
   readonly overload: OverloadRules | null
+  /** null: nobody asks who clients are. */
+  readonly identification: Identification | null
 }
 
 /** The settings of this moment. */
@@ -55,6 +60,8 @@ export interface Target {
   readonly persistence: Persistence | null
   /** What the answer is to say, so that the client keeps its part of a split. */
   readonly headers: readonly HeaderPair[]
+  /** Who sends it; null: not known. */
+  readonly identity: Identity | null
 }
 
 const defaultStickyCookie = 'evenkeel-client'
@@ -70,19 +77,18 @@ export function splitChatPath(path: string): [base: string, chat: string] | null
   return base === undefined ? null : [base, chat!]
 }
 
-/** `claims`: of the client's token, once that is known to be good. Throws BAD_REQUEST. */
-export function targetOf(
-  request: IncomingMessage,
-  settings: EdgeSettings,
-  claims: Claims | null = null,
-): Target {
+/** Throws BAD_REQUEST. */
+export function targetOf(request: IncomingMessage, settings: EdgeSettings): Target {
+  const identity = identityOf(request)
+  const claims = identity?.claims ?? null
   const [path, query] = splitTarget(request.url!)
   const shown = { method: request.method ?? 'GET', path, query, headers: request.headers, claims }
   const route = routeOf(shown, settings.routes)
   if (route === null) {
     const { pool } = settings
     const persistence = settings.persistence.get(pool) ?? null
-    return { settings, path, local: path, route, isProxied: false, pool, key: null, persistence, headers: [] }
+    const rest = { isProxied: false, key: null, headers: [] }
+    return { settings, path, local: path, route, pool, persistence, identity, ...rest }
   }
   if (isAmbiguousPath(path)) {
     throw new EvenkeelError('BAD_REQUEST', 'a path that has . or .. among its segments may mean another one')
@@ -92,7 +98,7 @@ export function targetOf(
   const persistence = settings.persistence.get(pool) ?? null
   const base = localBase(route)
   const local = base === null ? path : localPath(route, base, path)
-  return { settings, path, local, route, isProxied: base === null, pool, key, persistence, headers }
+  return { settings, path, local, route, isProxied: base === null, pool, key, persistence, headers, identity }
 }
 
 /** Where the protocol has its place by default; null: the route leads to upstreams. */

@@ -7,16 +7,19 @@ import { ClientFrame, type ClientWelcome, encodeChannelMessage } from '../protoc
 import { formatPosition, type Position } from '../protocol/position.ts'
 import { encodeEvent } from '../protocol/sse.ts'
 import type { ClientPace, Paced } from './admission/client-pace.ts'
+import type { Watch, WatchListener } from './identity/watch.ts'
 import { V1Conversation, type V1Options, type V1Wire } from './v1-conversation.ts'
 
 /** A response on which `evenkeel.v1` is spoken: one event for each frame. */
-export class TunnelConnection implements ResumableConnection, V1Wire, Paced {
+export class TunnelConnection implements ResumableConnection, V1Wire, WatchListener, Paced {
   readonly transport = 'websocket'
   session: ResumableSession | null = null
   /** A request with frames is under way. */
   posting = false
   /** null: the client may send as fast as it likes. */
   pace: ClientPace | null = null
+  /** Who the client is, and until when; null: nobody asks. */
+  watch: Watch | null = null
   private readonly response: ServerResponse
   private readonly conversation: V1Conversation
   private heldBackMs = 0
@@ -124,8 +127,23 @@ export class TunnelConnection implements ResumableConnection, V1Wire, Paced {
     this.resume()
   }
 
+  refresh(token: string): void {
+    void this.watch?.refreshOrEnd(token)
+  }
+
+  ask(): void {
+    this.conversation.askForToken()
+  }
+
+  /** The client is nobody any more: what it still sends is not taken. */
+  over(code: number, reason: string): void {
+    this.session?.closeClient(code, reason)
+    this.close(code, reason)
+  }
+
   /** The client is gone, or says that it goes. */
   ended(code: number, reason: string): void {
+    this.watch?.stop()
     this.resume()
     this.conversation.closed()
     this.session?.connectionClosed(this, code, reason)

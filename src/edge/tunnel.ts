@@ -9,6 +9,7 @@ import { decodeTunnelFrames } from '../protocol/tunnel-frames.ts'
 import type { Admission } from './admission/admission.ts'
 import { otherGateway, ownerTag, restoreForwarded } from './engine-io-forward.ts'
 import { beginEventStream } from './event-stream.ts'
+import { watchSender } from './identity/watch.ts'
 import { readBody } from './request-body.ts'
 import { checkOrigin, requestMeta, shownBy, splitTarget } from './request-meta.ts'
 import { corsHeaders } from './sse.ts'
@@ -90,10 +91,11 @@ export class TunnelEdge {
     // It counts as a WebSocket: a session may go from one to the other.
     const meta = requestMeta(request, 'websocket', 'evenkeel.v1', path)
     const connection = new TunnelConnection(response, {
-      ...v1Options(this.options, pool),
+      ...v1Options(this.options, pool, request),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
     connection.pace = this.options.admission.paceOf(request)
+    connection.watch = watchSender(request, connection)
     this.connections.set(id, connection)
     response.on('close', () => {
       this.connections.delete(id)

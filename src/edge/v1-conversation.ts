@@ -1,8 +1,10 @@
+import type { IncomingMessage } from 'node:http'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { ResumeRequest } from '../gateway/resumable.ts'
 import type { ResumableSession } from '../gateway/resumable-session.ts'
 import type { Turn } from '../gateway/turn.ts'
 import {
+  type ChannelVerdict,
   ClientFrame,
   type ClientResume,
   type ClientWelcome,
@@ -16,6 +18,10 @@ import {
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { formatPosition, type Position, parsePosition } from '../protocol/position.ts'
+import { ClientChannels, type ClientChannelsOptions } from './identity/client-channels.ts'
+import { ownRuns } from './identity/run-owner.ts'
+import { identityOf, senderOf } from './identity/sender.ts'
+import type { Watch } from './identity/watch.ts'
 import { type RunCarrier, RunStreams, type RunStreamsOptions } from './run-streams.ts'
 
 /** What carries the frames of one client. */
@@ -30,11 +36,16 @@ export interface V1Wire {
   /** What the client's socket has not taken, in bytes. */
   readonly pendingBytes: number
   close(code: number, reason: string): void
+  /** The client shows another token. */
+  refresh(token: string): void
+  /** Who it is; null: nobody asks. */
+  readonly watch: Watch | null
 }
 
 export interface V1Options {
   turn: Turn
   runs: Omit<RunStreamsOptions, 'carrier'>
+  channels: ClientChannelsOptions
   /** A reader may leave so many bytes unread before its run waits. */
   runReaderBytes: number
   onHello(resume: ClientResume | null): void
@@ -42,11 +53,16 @@ export interface V1Options {
 
 /** What all conversations of a gateway have in common. */
 export function v1Options(
-  { gateway: { turn, limits, runs }, onError }: { gateway: Gateway; onError(error: unknown): void },
+  { gateway, onError }: { gateway: Gateway; onError(error: unknown): void },
   pool: string,
+  request: IncomingMessage,
 ): Omit<V1Options, 'onHello'> {
+  const { turn, limits, runs } = gateway
   const { runReaderBytes, runStreams: streams } = limits
-  return { turn, runReaderBytes, runs: { runs, pool, streams, onError } }
+  const permissions = senderOf(request)?.identification.options.permissions ?? null
+  const own = ownRuns(runs, identityOf(request))
+  const channels = { gateway, permissions }
+  return { turn, runReaderBytes, channels, runs: { runs: own, pool, streams, onError } }
 }
 
 /** The gateway's side of `evenkeel.v1` (PROTOCOL.md §2.1), whatever carries it. */
@@ -54,6 +70,9 @@ export class V1Conversation implements RunCarrier {
   private readonly wire: V1Wire
   private readonly options: V1Options
   private readonly runs: RunStreams
+  private readonly channels: ClientChannels
+  /** It is to be asked for once the client is welcome. */
+  private tokenDue = false
   /** silent until hello, waiting until the welcome, welcomed until the client's next frame. */
   private phase: 'silent' | 'waiting' | 'welcomed' | 'live' = 'silent'
   /** Number of the last message that the client has sent. */
@@ -66,6 +85,9 @@ export class V1Conversation implements RunCarrier {
     this.wire = wire
     this.options = options
     this.runs = new RunStreams({ ...options.runs, carrier: this })
+    const tell = (channel: string, verdict: ChannelVerdict['verdict']) =>
+      this.control(encodeVerdict({ channel, verdict, position: null }))
+    this.channels = new ClientChannels(options.channels, () => wire.watch?.identity ?? null, tell)
   }
 
   get awaitsHello(): boolean {
@@ -94,6 +116,7 @@ export class V1Conversation implements RunCarrier {
     this.committed = welcome.ack
     this.acknowledged = welcome.ack
     this.control(encodeClientWelcome(welcome))
+    if (this.tokenDue) this.askForToken()
   }
 
   acknowledge(seq: number): void {
@@ -104,6 +127,12 @@ export class V1Conversation implements RunCarrier {
 
   move(): void {
     this.control(String.fromCharCode(ClientFrame.resume))
+  }
+
+  /** The token that the client has shown ends soon. */
+  askForToken(): void {
+    this.tokenDue = this.phase === 'silent' || this.phase === 'waiting'
+    if (!this.tokenDue) this.control(tokenRequest)
   }
 
   /** The socket has taken what was written. */
@@ -155,6 +184,7 @@ export class V1Conversation implements RunCarrier {
       session.tokenReceived()
     }
     if (type === ClientFrame.message) session.receiveNumbered(++this.lastMessage, data.subarray(1), text)
+    else if (this.channels.received(type, data, text, session)) return
     else if (!text || type === undefined) throw unknownFrame()
     else this.textFrame(type, data.toString(), session)
   }
@@ -162,6 +192,7 @@ export class V1Conversation implements RunCarrier {
   private textFrame(type: number, frame: string, session: ResumableSession): void {
     if (type === ClientFrame.count) session.acknowledge(parseCount(frame))
     else if (frame === pingFrame) this.pong()
+    else if (type === ClientFrame.token) this.wire.refresh(frame.slice(1))
     else if (!this.runs.received(type, frame)) throw unknownFrame()
   }
 
@@ -170,6 +201,8 @@ export class V1Conversation implements RunCarrier {
     if (this.wire.keepsUp()) this.control(pingFrame)
   }
 }
+
+const tokenRequest = String.fromCharCode(ClientFrame.token)
 
 /** null: a client that has had no session. */
 export function requestOf(resume: ClientResume | null): ResumeRequest | null {

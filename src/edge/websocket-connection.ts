@@ -5,6 +5,7 @@ import type { Session } from '../gateway/session.ts'
 import { CloseCode, isSendableCloseCode } from '../protocol/close-codes.ts'
 import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
 import type { ClientPace, Paced } from './admission/client-pace.ts'
+import type { Watch, WatchListener } from './identity/watch.ts'
 import { cutSoon } from './last-words.ts'
 import { Outgoing, type TurnWriter } from './turn-writer.ts'
 
@@ -14,7 +15,7 @@ export class ClientSocket extends WebSocket {
 }
 
 /** One client's WebSocket, whatever is spoken on it. */
-export abstract class WebSocketConnection implements ClientConnection, Paced {
+export abstract class WebSocketConnection implements ClientConnection, WatchListener, Paced {
   readonly transport = 'websocket'
   readonly ws: ClientSocket
   /** null before the client has a session. */
@@ -25,6 +26,8 @@ export abstract class WebSocketConnection implements ClientConnection, Paced {
   pinged = false
   /** null: the client may send as fast as it likes. */
   pace: ClientPace | null = null
+  /** Who the client is, and until when; null: nobody asks. */
+  watch: Watch | null = null
   protected readonly out: Outgoing
   protected readonly writer: TurnWriter
   private awaitsDrain = false
@@ -76,6 +79,13 @@ export abstract class WebSocketConnection implements ClientConnection, Paced {
       })
     }
     return false
+  }
+
+  /** The client is nobody any more: what it still sends is not taken. */
+  over(code: number, reason: string): void {
+    this.session?.closeClient(code, reason)
+    this.close(code, reason)
+    cutSoon(this.out.socket)
   }
 
   /** The socket is closed. */

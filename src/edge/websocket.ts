@@ -1,12 +1,15 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { type RawData, WebSocket, WebSocketServer } from 'ws'
+import { isTokenSubprotocol, tokenSubprotocol } from '../core/identity/shown-token.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { NodeEntry } from '../gateway/node-entry.ts'
 import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
-import { CloseCode } from '../protocol/close-codes.ts'
+import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Admission } from './admission/admission.ts'
+import { closeCodeOf, watchSender } from './identity/watch.ts'
+import { cutSoon } from './last-words.ts'
 import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import type { Target } from './target.ts'
@@ -48,8 +51,9 @@ export class WebSocketEdge {
     this.writer = new TurnWriter(turn)
     // The first subprotocol offered is the application's business; ours are told apart before.
     this.plainServer = createServer(limits.messageBytes, (offered, request) => {
-      const chosen = this.answers.get(request)?.subprotocol ?? offered.values().next().value
-      return chosen || false
+      const { subprotocol } = this.answers.get(request) ?? {}
+      const chosen = subprotocol ?? [...offered].find((name) => !isTokenSubprotocol(name))
+      return chosen || (offered.has(tokenSubprotocol) ? tokenSubprotocol : false)
     })
     const frameBytes = Math.max(limits.messageBytes + 1, helloBytes)
     this.resumableServer = createServer(frameBytes, () => clientSubprotocol)
@@ -121,6 +125,17 @@ export class WebSocketEdge {
     return accepted
   }
 
+  /** Answers the handshake of a client that is not let in, and closes: it hears a code where it would see no status. */
+  refuse(request: IncomingMessage, socket: Socket, head: Buffer, error: EvenkeelError): void {
+    const isOurs = (request.headers['sec-websocket-protocol'] ?? '').includes(clientSubprotocol)
+    const server = isOurs ? this.resumableServer : this.plainServer
+    server.handleUpgrade(request, socket, head, (ws) => {
+      ws.on('error', ignore)
+      ws.close(closeCodeOf(error), clipCloseReason(error.message))
+      cutSoon(socket)
+    })
+  }
+
   close(): void {
     clearInterval(this.sweeper)
   }
@@ -153,7 +168,7 @@ export class WebSocketEdge {
     const { gateway } = this.options
     const meta = requestMeta(request, 'websocket', ws.protocol, path)
     const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, {
-      ...v1Options(this.options, pool),
+      ...v1Options(this.options, pool, request),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
     this.connected(connection, request)
@@ -162,6 +177,7 @@ export class WebSocketEdge {
   private connected(connection: WebSocketConnection, request: IncomingMessage): void {
     const { ws } = connection
     connection.pace = this.options.admission.paceOf(request)
+    connection.watch = watchSender(request, connection)
     ws.connection = connection
     this.connections.add(connection)
     ws.on('message', this.onMessage)
@@ -183,6 +199,7 @@ export class WebSocketEdge {
 
   private readonly onClose = edgeListener((edge, connection, code: number, reason: Buffer) => {
     edge.connections.delete(connection)
+    connection.watch?.stop()
     connection.ended()
     connection.session?.connectionClosed(connection, code, reason.toString())
   }, this)
@@ -242,7 +259,7 @@ function checkVersion(request: IncomingMessage): void {
 /** Throws BAD_REQUEST for a version that is not spoken here. */
 function speaksOurs(request: IncomingMessage): boolean {
   const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
-  const ours = offered.filter((name) => name.startsWith('evenkeel.'))
+  const ours = offered.filter((name) => name.startsWith('evenkeel.') && !isTokenSubprotocol(name))
   if (ours.includes(clientSubprotocol)) return true
   if (ours.length === 0) return false
   throw new EvenkeelError(

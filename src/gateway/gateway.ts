@@ -102,7 +102,21 @@ export class Gateway {
     publishesFailed: 0,
     slowConsumers: { close: 0, drop: 0, coalesce: 0 },
     refused: {},
-    resumes: { here: 0, taken: 0, unknown: 0, token: 0, gap: 0 },
+    resumes: { here: 0, taken: 0, unknown: 0, token: 0, gap: 0, user: 0 },
+    auth: {
+      ok: 0,
+      missing: 0,
+      malformed: 0,
+      algorithm: 0,
+      key: 0,
+      signature: 0,
+      expired: 0,
+      early: 0,
+      claims: 0,
+      unavailable: 0,
+      denied: 0,
+      refreshed: 0,
+    },
   }
   readonly turn = new Turn()
   readonly channels: Channels

@@ -241,6 +241,24 @@ export type MigrationOutcome =
   | 'cancelled'
 
 /** Totals since the gateway started; `connections` are those open now. */
+/**
+ * What came of finding out who a client is: let in; without a token; a token that is not taken, by why; nobody there to judge it; not allowed by who was asked;
+ * the token was replaced.
+ */
+export type AuthOutcome =
+  | 'ok'
+  | 'missing'
+  | 'malformed'
+  | 'algorithm'
+  | 'key'
+  | 'signature'
+  | 'expired'
+  | 'early'
+  | 'claims'
+  | 'unavailable'
+  | 'denied'
+  | 'refreshed'
+
 export interface Counters {
   connections: Record<SessionMeta['transport'], number>
   /** Of `tcp` listeners, from clients (in) and to them. */
@@ -259,7 +277,8 @@ export interface Counters {
   /** Requests, connections and messages that limits or the load have not let in. */
   refused: Partial<Record<RefusalReason, number>>
   /** Clients that came back: to this gateway (here), from another one (taken), or in vain, by why. */
-  resumes: { here: number; taken: number; unknown: number; token: number; gap: number }
+  resumes: { here: number; taken: number; unknown: number; token: number; gap: number; user: number }
+  auth: Record<AuthOutcome, number>
 }
 
 export type OperatorEvent = { at: number } & (

@@ -1,5 +1,4 @@
 import { isUtf8 } from 'node:buffer'
-import { randomBytes } from 'node:crypto'
 import { relayLaneOf } from '../cluster/run-log.ts'
 import { failEvent } from '../core/run/entry.ts'
 import type { EndEvent, FailEvent } from '../core/run/events.ts'
@@ -8,6 +7,7 @@ import { formatOffset } from '../core/run/offset.ts'
 import { RelayTape } from './relay-tape.ts'
 import { RelayedEntry } from './relayed-entry.ts'
 import type { RunHost } from './run-host.ts'
+import { newRunId } from './run-owner.ts'
 import type { RelayListener, RelayRun, RelayStop } from './run-types.ts'
 
 /** What is logged at once, whatever time there would be. */
@@ -20,7 +20,7 @@ const memoryMs = 1_000
  * the log: what comes is logged every `limits.runRelayMs` (once a second where the log is in memory), or at the end of the turn when somebody reads it here.
  */
 export class RelayedRun {
-  readonly run = randomBytes(16).toString('base64url')
+  readonly run: string
   /** Resolves with true when the run can be found, with false when the log is away: then nothing is logged. Never rejects. */
   readonly begun: Promise<boolean>
   /** When the log took something of it last; the lease counts from there. */
@@ -45,7 +45,8 @@ export class RelayedRun {
   private collected = false
   private writing = false
 
-  constructor(host: RunHost, { pool, format, listener }: RelayRun) {
+  constructor(host: RunHost, { pool, format, listener, owner = null }: RelayRun) {
+    this.run = newRunId(owner)
     this.host = host
     this.listener = listener
     this.isRemote = host.logs.isRemote

@@ -80,7 +80,7 @@ export class ResumableSession extends Session {
     this.closeConnection(CloseCode.resumedElsewhere, 'the session goes on over another connection')
     this.disconnected()
     const token = newToken()
-    this.resumable.tokens = [hashToken(token, this.transport), presentedHash]
+    this.resumable.retire([hashToken(token, this.transport), presentedHash])
     this.acknowledge(out)
     this.greet({ connection, token, recovered: true, reason: null, out, from, since })
     this.keep(null)
@@ -163,7 +163,7 @@ export class ResumableSession extends Session {
   tokenReceived(): void {
     const { resumable } = this
     if (resumable.tokens.length === 1) return
-    resumable.tokens = resumable.tokens.slice(0, 1)
+    resumable.retire()
     this.keep(null)
   }
 
@@ -204,6 +204,18 @@ export class ResumableSession extends Session {
   /** The client did not come back in time. */
   expire(): void {
     this.clientLeft(CloseCode.abnormal, 'the client did not come back')
+  }
+
+  /** By itself, not by its node. Returns false when it is in as many channels as it may be. */
+  clientJoins(name: string): boolean {
+    if (!this.join(name)) return false
+    this.keep(null, [[name, true]])
+    return true
+  }
+
+  clientLeaves(name: string): void {
+    this.leave(name)
+    this.keep(null, [[name, false]])
   }
 
   // The node.
@@ -313,6 +325,7 @@ export class ResumableSession extends Session {
     const { connection, token, recovered, reason, out, from, since } = greeting
     const { resumable, inbox, host } = this
     resumable.greeting = null
+    resumable.expired = false
     resumable.detachedAt = null
     host.detached.delete(this)
     this.attach(connection)
@@ -341,21 +354,22 @@ export class ResumableSession extends Session {
     linkOf(node).putText(RecordType.key, 0, this.number, this.term, seq, key)
   }
 
-  private keep(channels: string[] | null): void {
+  private keep(channels: string[] | null, changed?: Keep['changed']): void {
     const { resumable, node, move } = this
     if (node === null) return
     resumable.version++
-    this.putKeep(node, this.term, channels)
+    this.putKeep(node, this.term, channels, changed)
     if (move !== null) this.putKeep(move.to, move.attempt, null)
   }
 
-  private putKeep(node: NodeEntry, term: number, channels: string[] | null): void {
+  private putKeep(node: NodeEntry, term: number, channels: string[] | null, changed?: Keep['changed']): void {
     const { version, tokens, acked: out } = this.resumable
     linkOf(node).putJson(RecordType.keep, this.number, term, {
       version,
       tokens,
       out,
       channels,
+      ...(changed === undefined ? {} : { changed }),
     } satisfies Keep)
   }
 

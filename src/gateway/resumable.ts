@@ -61,6 +61,9 @@ export function newToken(): string {
   return randomBytes(32).toString('base64url')
 }
 
+/** Tokens that were used up and are told apart from those that never were any. */
+const usedKept = 8
+
 interface KeptPayload {
   readonly payload: Buffer
   readonly text: boolean
@@ -70,12 +73,18 @@ interface KeptPayload {
 export class Resumable {
   /** Hashes: of the present token, then of the one before it while that is still valid. */
   tokens: string[]
+  /** Hashes of those that are worth nothing any more, as far as is remembered; the oldest first. */
+  private readonly used: string[] = []
+  /** Whose session it is; undefined: nobody's who is known. */
+  readonly user: string | undefined
   readonly kept: KeptOutputs<KeptPayload>
   /** Of messages that came one by one, each in a request of its own; null before the first key. */
   keyed: KeyedMessages | null = null
   /** The last output that the client has acknowledged. */
   acked: number
   greeting: Greeting | null = null
+  /** The client's token has expired, and it has not come back with another one. */
+  expired = false
   /** When the client was lost; null while it is there. */
   detachedAt: number | null = null
   /** Counts what the node was given to keep. */
@@ -84,8 +93,9 @@ export class Resumable {
   private waiting: { version: number; run: () => void }[] = []
 
   /** `acked`: the last output that the client had before the session came here. */
-  constructor(tokens: string[], acked = 0) {
+  constructor(tokens: string[], user: string | undefined, acked = 0) {
     this.tokens = tokens
+    this.user = user
     this.acked = acked
     this.kept = new KeptOutputs(acked)
   }
@@ -93,6 +103,18 @@ export class Resumable {
   accepts(tokenHash: string): boolean {
     // No short cut: how long it takes must not say which one it was.
     return this.tokens.map((known) => isSameSecret(tokenHash, known)).includes(true)
+  }
+
+  /** The present token alone is worth something from now on, and `next` if there is one. */
+  retire(next: string[] = this.tokens.slice(0, 1)): void {
+    this.used.push(...this.tokens.filter((hash) => !next.includes(hash)))
+    this.used.splice(0, this.used.length - usedKept)
+    this.tokens = next
+  }
+
+  /** Whether the token was one of this session's. */
+  hasUsed(tokenHash: string): boolean {
+    return this.used.map((known) => isSameSecret(tokenHash, known)).includes(true)
   }
 
   rememberKey(key: string, seq: number): void {

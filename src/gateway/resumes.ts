@@ -94,6 +94,10 @@ export class Resumes {
       this.search({ ...arrival, request, tokenHash, token: newToken(), tries: 1 })
       return
     }
+    if (session.resumable.user !== arrival.meta.user) {
+      this.refuse(arrival)
+      return
+    }
     const from = session.outputsFrom(request.out, connection)
     if (from === null) {
       this.open(arrival, 'gap')
@@ -185,13 +189,19 @@ export class Resumes {
     if (connection.closed) return
     const token = newToken()
     const { address, transport } = meta
-    const resume = new Resumable([hashToken(token, transport)])
+    const resume = new Resumable([hashToken(token, transport)], meta.user)
     const session = this.gateway.createSession(meta, chosen, ({ number, id, json }) => {
       return new ResumableSession(this.gateway, number, id, pool, json, address, transport, resume)
     })
     session.key = key
     session.greetNew(connection, token, notRecovered)
     this.gateway.assign(session, chosen)
+  }
+
+  /** Another user's token is worth nothing, and its session is not told. */
+  private refuse({ connection }: Arrival): void {
+    this.gateway.counters.resumes.user++
+    connection.close(CloseCode.forbidden, 'the session belongs to another user')
   }
 
   private search(wanted: Wanted): void {
@@ -202,6 +212,7 @@ export class Resumes {
       session: wanted.request.session,
       token: wanted.tokenHash,
       next: hashToken(wanted.token, wanted.connection.transport),
+      ...(wanted.meta.user === undefined ? {} : { user: wanted.meta.user }),
     }
     const search = new Search<LinkedNode>(gateway.now(), { answersMs: seekMs, unlinkedMs: seekUnlinkedMs })
     const running = { wanted, seek, search }
@@ -221,7 +232,8 @@ export class Resumes {
     // What was found waits at its node for the client's next connection.
     if (wanted.connection.closed) return
     if (result.found === null) {
-      this.open(wanted, result.reason)
+      if (result.reason === 'user') this.refuse(wanted)
+      else this.open(wanted, result.reason)
       return
     }
     for (const node of result.drop) this.drop(node, seek.session, result.term)
@@ -261,7 +273,9 @@ export class Resumes {
     const former = gateway.sessionsById.get(meta.id)
     if (former instanceof ResumableSession) former.taken()
     const { transport } = connection
-    const resume = new Resumable([hashToken(token, transport), tokenHash], from)
+    const resume = new Resumable([hashToken(token, transport), tokenHash], meta.user, from)
+    // Of a node that does not look at users. The session waits for its own.
+    if (meta.user !== wanted.meta.user) this.refuse(wanted)
     const session = new ResumableSession(
       gateway,
       number,

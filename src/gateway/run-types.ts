@@ -31,6 +31,8 @@ export interface RelayRun {
   pool: string
   /** Says how readers are told of its end; of `A–Z a–z 0–9 . _ : -`. */
   format: string
+  /** The user whose run it is; null, absent: nobody's. */
+  owner?: string | null
   listener: RelayListener
 }
 
@@ -55,6 +57,8 @@ export interface StartRun {
   requestJson: string
   /** 1 to 255 printable ASCII characters; null: every call makes a new run. */
   idempotencyKey: string | null
+  /** The user whose run it is; null, absent: nobody's. */
+  owner?: string | null
   /** `durable`: goes on without readers. `attached`: cancelled when its last reader at this gateway leaves before the end. */
   mode: RunMode
 }

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { type FinishAnswer, laneOf, type QueueFull, type RunLogs, type RunPage } from '../cluster/run-log.ts'
@@ -17,6 +17,7 @@ import { QueuedRuns } from './queued-runs.ts'
 import { RelayedRun } from './relayed-run.ts'
 import type { RunCounters, RunHost } from './run-host.ts'
 import { RunLane } from './run-lane.ts'
+import { newRunId } from './run-owner.ts'
 import { RunPace } from './run-pace.ts'
 import { RunProducer } from './run-producer.ts'
 import { Reader, restart } from './run-reader.ts'
@@ -136,9 +137,9 @@ export class Runs implements RunService, RunHost {
 
   async start(request: StartRun): Promise<StartedRun> {
     this.check(request)
-    const { pool, name, requestJson, idempotencyKey } = request
+    const { pool, name, requestJson, idempotencyKey, owner = null } = request
     const lane = laneOf(pool, name)
-    const run = randomBytes(16).toString('base64url')
+    const run = newRunId(owner)
     if (idempotencyKey === null) return await this.make(lane, run, request)
     const hash = createHash('sha256').update(requestJson).digest('base64url')
     const named = await this.logs.name(lane, idempotencyKey, { run, hash })

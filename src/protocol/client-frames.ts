@@ -5,27 +5,7 @@ import { isLongerThan, utf8 } from './utf8.ts'
 
 export const clientSubprotocol = 'evenkeel.v1'
 
-/** The first byte of a frame, or the code of its first character. */
-export const ClientFrame = {
-  /** a: from the client, outputs that it has handled; from the gateway, messages that are committed. */
-  count: 0x61,
-  /** c */
-  channel: 0x63,
-  /** h */
-  hello: 0x68,
-  /** l: an output of a node that the session has left; not numbered. */
-  late: 0x6c,
-  /** m: a message of the client, or an output of its session's node. */
-  message: 0x6d,
-  /** p: from the client, is anybody there? From the gateway, the same frame, yes. */
-  ping: 0x70,
-  /** r: resume now, by another connection. */
-  resume: 0x72,
-  /** v */
-  verdict: 0x76,
-  /** w */
-  welcome: 0x77,
-} as const
+export * as ClientFrame from './client-frame.ts'
 
 export const pingFrame = 'p'
 
@@ -78,7 +58,7 @@ export interface ClientWelcome {
   messageBytes: number
 }
 
-const verdicts = ['joined', 'continuous', 'gap'] as const
+const verdicts = ['joined', 'continuous', 'gap', 'denied', 'failed'] as const
 
 export interface ChannelVerdict {
   channel: string

@@ -11,6 +11,7 @@ export const errorCatalog = {
   CONFLICT: 409,
   VETO: 409,
   GONE: 410,
+  TOKEN_USED: 410,
   TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,
   CONFIG_INVALID: 422,

@@ -386,6 +386,8 @@ export interface Seek {
   token: string
   /** Hash of the token that it will get. */
   next: string
+  /** Who the client is; absent: nobody who is known. */
+  user?: string
 }
 
 export interface Found {
@@ -395,7 +397,7 @@ export interface Found {
   /** The node serves the session; it was not only prepared for it. */
   live: boolean
   /** Why it is not here; null when it is. */
-  reason: 'unknown' | 'token' | null
+  reason: 'unknown' | 'token' | 'user' | null
 }
 
 export interface Drop {
@@ -411,6 +413,8 @@ export interface Keep {
   out: number
   /** null: as before. */
   channels: string[] | null
+  /** Those that the client has joined (true) or left by itself since. */
+  changed?: readonly (readonly [channel: string, joined: boolean])[]
 }
 
 /** What TAKEN says beside numbers and state. */
@@ -437,6 +441,10 @@ export interface SessionMeta {
   headers: Record<string, string>
   /** '' when none was selected. */
   subprotocol: string
+  /** Who the client is, where gateways ask; as it was when it first came. */
+  user?: string
+  /** What is said of that user, as far as the gateway passes it on. */
+  claims?: Readonly<Record<string, unknown>>
 }
 
 const namePattern = /^[A-Za-z0-9._:-]{1,64}$/
@@ -588,11 +596,12 @@ export function parseContinued(body: Buffer): Continued {
 }
 
 export function parseSeek(body: Buffer): Seek {
-  const { seek, session, token, next } = parseJsonObject(body, 'SEEK')
+  const { seek, session, token, next, user } = parseJsonObject(body, 'SEEK')
   if (!isCount(seek, 1)) throw invalid('SEEK.seek must be a whole number from 1')
   if (!isSessionId(session)) throw invalid('SEEK.session must be a session id')
   if (!is256Bits(token) || !is256Bits(next)) throw invalid('SEEK.token and SEEK.next must be hashes')
-  return { seek, session, token, next }
+  if (user !== undefined && typeof user !== 'string') throw invalid('SEEK.user must be a text')
+  return { seek, session, token, next, ...(user === undefined ? {} : { user }) }
 }
 
 export function parseFound(body: Buffer): Found {
@@ -603,7 +612,7 @@ export function parseFound(body: Buffer): Found {
     seek,
     term,
     live: live === true,
-    reason: reason === 'unknown' || reason === 'token' ? reason : null,
+    reason: reason === 'unknown' || reason === 'token' || reason === 'user' ? reason : null,
   }
 }
 
@@ -614,13 +623,16 @@ export function parseDrop(body: Buffer): Drop {
 }
 
 export function parseKeep(body: Buffer): Keep {
-  const { version, tokens, out, channels } = parseJsonObject(body, 'KEEP')
+  const { version, tokens, out, channels, changed } = parseJsonObject(body, 'KEEP')
   if (!isCount(version, 1) || !isCount(out, 0))
     throw invalid('KEEP.version and KEEP.out must be whole numbers')
   if (!Array.isArray(tokens) || tokens.length < 1 || tokens.length > 2 || !tokens.every(is256Bits))
     throw invalid('KEEP.tokens must be one or two hashes')
   if (channels !== null && !isChannelList(channels)) throw invalid('KEEP.channels must be null or names')
-  return { version, tokens, out, channels }
+  if (changed === undefined) return { version, tokens, out, channels }
+  if (!Array.isArray(changed) || !changed.every(isChange))
+    throw invalid('KEEP.changed must be [[channel, joined], …]')
+  return { version, tokens, out, channels, changed }
 }
 
 /** Throws RECORD_INVALID. Of `meta` only the id is checked: it came from a gateway once. */
@@ -636,6 +648,10 @@ export function parseTakenInfo(body: Buffer): TakenInfo {
 
 function isKey(value: unknown): value is [key: string, seq: number] {
   return Array.isArray(value) && typeof value[0] === 'string' && isCount(value[1], 1)
+}
+
+function isChange(value: unknown): value is [channel: string, joined: boolean] {
+  return Array.isArray(value) && isChannelList(value.slice(0, 1)) && typeof value[1] === 'boolean'
 }
 
 function isChannelList(value: unknown): value is string[] {

@@ -2,22 +2,7 @@
 import { invalidFrame, isMs, parseFields } from './client-frames.ts'
 
 /** The first byte of a frame, or the code of its first character. */
-export const RunFrame = {
-  /** d: the client wants no more of this stream. */
-  detach: 0x64,
-  /** e: what happened in the run. */
-  events: 0x65,
-  /** f: why a stream has ended otherwise than with the run. */
-  failure: 0x66,
-  /** k: that many bytes more may be sent. */
-  credit: 0x6b,
-  /** s */
-  start: 0x73,
-  /** t */
-  attach: 0x74,
-  /** x: end the run. */
-  cancel: 0x78,
-} as const
+export * as RunFrame from './run-frame.ts'
 
 const idMax = 2 ** 31 - 1
 const nameMax = 64

@@ -56,9 +56,13 @@ export class ResumableSession extends NodeSession {
   /** What its client may still get is bounded by what it has not acknowledged. */
   override addCredit(): void {}
 
-  keep({ version, tokens, out, channels }: Keep): void {
+  keep({ version, tokens, out, channels, changed = [] }: Keep): void {
     this.tokens = tokens
     if (channels !== null) this.channels.inherit(channels)
+    for (const [channel, joined] of changed) {
+      if (joined) this.channels.join(channel)
+      else this.channels.leave(channel)
+    }
     this.acknowledged(out)
     this.host.link.putU32(RecordType.kept, 0, this.number, this.term, version)
   }

@@ -79,8 +79,11 @@ export class ResumableSessions {
   }
 
   /** A gateway looks for a session, and gets it when it is here under this token. */
-  seek({ seek, session: id, token, next }: Seek): Partial<Found> {
-    const prepared = this.of(id).filter((one) => one.importing && one.hasToken(token))
+  seek({ seek, session: id, token, next, user }: Seek): Partial<Found> {
+    const shown = this.of(id).filter((one) => (one.live || one.importing) && one.hasToken(token))
+    // Whoever has come by another's token changes nothing.
+    if (shown.some(({ meta }) => meta.user !== user)) return { seek, term: 0, reason: 'user' }
+    const prepared = shown.filter((one) => one.importing)
     // Should its gateway open it in spite of the search, two gateways would have the session.
     for (const one of prepared) one.supersede()
     const live = this.of(id).find((one) => one.live)

@@ -43,6 +43,8 @@ export interface Route extends RequestConditions {
   readonly dialect?: Dialect
   /** Absent: nothing leads to the same server; of nodes, what the pool says does. */
   readonly affinity?: Affinity | RouteKey
+  /** Whether clients must say who they are; `none`: what they say is not looked at. Absent: as everywhere. */
+  readonly auth?: 'required' | 'optional' | 'none'
   /** Of requests to language models that do not say it. Default `attached`. */
   readonly mode?: 'attached' | 'durable'
 }

@@ -3,7 +3,7 @@ export interface SearchAnswer {
   readonly term: number
   /** False: only prepared there. */
   readonly live: boolean
-  readonly reason: 'unknown' | 'token' | null
+  readonly reason: 'unknown' | 'token' | 'user' | null
 }
 
 export interface SearchWaits {
@@ -16,7 +16,7 @@ export interface SearchWaits {
 export type SearchResult<Node> =
   /** `drop`: nodes that have the session too, with a lower term. */
   | { readonly found: Node; readonly term: number; readonly drop: readonly Node[] }
-  | { readonly found: null; readonly reason: 'unknown' | 'token' }
+  | { readonly found: null; readonly reason: 'unknown' | 'token' | 'user' }
 
 /**
  * Who has a session: all nodes are asked, the highest live term wins (PROTOCOL.md §1.10). Times are monotonic milliseconds.
@@ -62,7 +62,7 @@ export class Search<Node> {
       }
     }
     if (unlinked && waited < this.waits.unlinkedMs) return null
-    const known = answers.some(([, answer]) => answer?.reason === 'token')
-    return { found: null, reason: known ? 'token' : 'unknown' }
+    const saying = (why: SearchAnswer['reason']) => answers.some(([, answer]) => answer?.reason === why)
+    return { found: null, reason: saying('user') ? 'user' : saying('token') ? 'token' : 'unknown' }
   }
 }

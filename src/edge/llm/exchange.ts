@@ -31,6 +31,8 @@ export interface Generation {
   readonly durable: boolean
   /** The client's credentials: whoever has them may resume the chat. */
   readonly owner: string
+  /** Whose run it is; null: nobody's. */
+  readonly user: string | null
 }
 
 export interface ExchangeHost {
@@ -279,9 +281,9 @@ export class Exchange implements AnswerListener, RelayListener, ClientStreamOwne
   /** False: nothing can be logged. */
   private async startRun(): Promise<boolean> {
     const { host, generation } = this
-    const { pool, dialect } = generation
+    const { pool, dialect, user } = generation
     try {
-      this.run = host.gateway.runs.relay({ pool, format: dialect, listener: this })
+      this.run = host.gateway.runs.relay({ pool, format: dialect, owner: user, listener: this })
     } catch {
       // The gateway leaves: what it has begun it ends, but others could not read it for long.
       return false

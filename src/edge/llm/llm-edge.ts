@@ -6,6 +6,7 @@ import type { Route } from '../../core/route/match.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
 import type { RelayedRun } from '../../gateway/relayed-run.ts'
 import { EvenkeelError, statusOf } from '../../protocol/errors.ts'
+import type { Identity } from '../identity/identity.ts'
 import { readBody } from '../request-body.ts'
 import { checkOrigin } from '../request-meta.ts'
 import { RunResponse } from '../runs.ts'
@@ -55,15 +56,15 @@ export class LlmEdge implements ExchangeHost {
     request: IncomingMessage,
     response: ServerResponse,
     task: LlmTask,
-    { settings, pool }: Target,
+    { settings, pool, identity }: Target,
   ): Promise<void> {
     if (task.type === 'resume') {
       checkOrigin(request, settings.allowedOrigins)
-      await this.resume(request, response, task)
+      await this.resume(request, response, task, identity)
       return
     }
     try {
-      await this.generate(request, response, task, pool)
+      await this.generate(request, response, task, pool, identity)
     } catch (error) {
       if (!(error instanceof EvenkeelError) || response.headersSent) throw error
       refuse(request, response, task.dialect, error)
@@ -95,6 +96,7 @@ export class LlmEdge implements ExchangeHost {
     response: ServerResponse,
     { route, dialect }: LlmTask & { type: 'generate' },
     pool: string,
+    identity: Identity | null,
   ): Promise<void> {
     const { gateway } = this
     const { affinity = null, mode = 'attached' } = route
@@ -113,7 +115,8 @@ export class LlmEdge implements ExchangeHost {
       request: parsed,
       body,
       durable: modeOf(request, mode) === 'durable',
-      owner: headers.authorization ?? '',
+      owner: ownerOf(request, identity),
+      user: identity?.user ?? null,
     }
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
     if (response.destroyed) return
@@ -127,9 +130,10 @@ export class LlmEdge implements ExchangeHost {
     request: IncomingMessage,
     response: ServerResponse,
     { route, chat }: LlmTask & { type: 'resume' },
+    identity: Identity | null,
   ): Promise<void> {
     const { runs, limits } = this.gateway
-    const run = await runs.labelled(labelOf(labelPlace(route), request.headers.authorization ?? '', chat))
+    const run = await runs.labelled(labelOf(labelPlace(route), ownerOf(request, identity), chat))
     const stream = run === null ? null : new RunResponse(request, response, run, limits, { ids: false })
     const isOver = run === null || (await hasEnded(this.gateway, run))
     if (isOver || stream === null) {
@@ -145,6 +149,11 @@ export class LlmEdge implements ExchangeHost {
 /** Chats of one route are known by it, whichever pool has answered; those of routes without a name by the pool. */
 function labelPlace({ name, pool }: Route): string {
   return name ?? pool
+}
+
+/** A user's tokens come and go. No `Authorization` begins with a line feed. */
+function ownerOf({ headers }: IncomingMessage, identity: Identity | null): string {
+  return identity === null ? (headers.authorization ?? '') : `\n${identity.user}`
 }
 
 /** Who asks with other credentials does not get this chat. */

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { WebSocket } from 'ws'
+import { isTokenSubprotocol } from '../../core/identity/shown-token.ts'
 import { DialError, type UpstreamDial, type UpstreamListener } from '../../gateway/upstream-connection.ts'
 import type { UpstreamOutcome } from '../../gateway/upstream-directory.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
@@ -159,6 +160,7 @@ function parseSubprotocols(header: string): string[] {
   const names = header.split(',').map((name) => name.trim())
   if (header.trim() === '') return []
   const valid = names.every((name) => /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name))
-  if (valid && new Set(names).size === names.length) return names
+  // One that is offered with a token, which is not for the upstream.
+  if (valid && new Set(names).size === names.length) return names.filter((name) => !isTokenSubprotocol(name))
   throw new EvenkeelError('BAD_REQUEST', 'Sec-WebSocket-Protocol must be different names, divided by commas')
 }

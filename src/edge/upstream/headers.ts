@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
+import { identityHeaders, isOwnHeader } from '../identity/sender.ts'
 import { clientAddress } from '../request-meta.ts'
 
 /** Of one hop only (RFC 9110 §7.6.1), whichever way it goes. */
@@ -55,7 +56,7 @@ export function upstreamHeaders(
 ): HeaderPair[] {
   const headers = endToEnd(request.rawHeaders).filter(([name]) => {
     const lower = name.toLowerCase()
-    return lower !== 'host' && !isForwarding(lower) && !drop(lower)
+    return lower !== 'host' && !isForwarding(lower) && !isOwnHeader(request, lower) && !drop(lower)
   })
   const host = request.headers.host ?? ''
   const address = clientAddress(request)
@@ -68,6 +69,7 @@ export function upstreamHeaders(
     ['X-Forwarded-For', address],
     ['X-Forwarded-Host', host],
     ['X-Forwarded-Proto', proto],
+    ...identityHeaders(request),
   )
   return headers
 }

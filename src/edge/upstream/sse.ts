@@ -7,6 +7,7 @@ import { DialError, type UpstreamDial, type UpstreamListener } from '../../gatew
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { UpstreamLine } from '../../gateway/upstream-line.ts'
 import { CloseCode } from '../../protocol/close-codes.ts'
+import { watchSender } from '../identity/watch.ts'
 import { cutSoon } from '../last-words.ts'
 import { requestMeta } from '../request-meta.ts'
 import { reasonPhrase } from './headers.ts'
@@ -130,7 +131,12 @@ export function openEventSession(
   const meta = requestMeta(client, 'sse', '')
   const session = gateway.upstreams!.openSession(entry.pool, meta, connection, dial, key)
   response.on('drain', () => session.connectionDrained())
-  response.on('close', () => session.connectionClosed(connection, CloseCode.abnormal, ''))
+  // Whoever comes back has to show another token.
+  const watch = watchSender(client, { over: (code, reason) => session.dismiss(code, reason) })
+  response.on('close', () => {
+    watch?.stop()
+    session.connectionClosed(connection, CloseCode.abnormal, '')
+  })
   session.begin(line)
 }
 
