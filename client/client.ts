@@ -66,9 +66,11 @@ export class EvenkeelClient {
   #messageBytes = MiB
   #resumeMs = 0
   #acknowledgeTimer: unknown = null
+  /** By channel, what the client has said of it last. */
+  readonly #channels = new Map<string, string>()
 
   constructor(transports: Transports, options: ClientOptions) {
-    const { clock = platformClock, random = Math.random, page = platformPage() } = options
+    const { clock = platformClock, random = Math.random, page = platformPage(), token } = options
     this.#clock = clock
     this.#maxPendingBytes = options.maxPendingBytes ?? MiB
     this.#maxPendingMessages = options.maxPendingMessages ?? 1024
@@ -85,7 +87,7 @@ export class EvenkeelClient {
       isOpen: () => this.state === 'open',
       send: (frame) => this.#reconnector.send(frame),
     })
-    this.#reconnector = new Reconnector({ transports, clock, random, page }, handlers)
+    this.#reconnector = new Reconnector({ transports, clock, random, page, token }, handlers)
   }
 
   get state(): ClientState {
@@ -137,6 +139,23 @@ export class EvenkeelClient {
   }
 
   /**
+   * Joins a channel by itself, where the gateway's `channels.permissions` let this user; again in each new session, until `leave`. The event `verdict` says
+   * `joined`, `denied` (no rule allows it) or `failed` (not now).
+   */
+  join(channel: string): void {
+    this.#use(`i${channel}`)
+  }
+
+  leave(channel: string): void {
+    this.#use(`o${channel}`)
+  }
+
+  /** Publishes to a channel, where this user may. Returns false, and does nothing, while there is no connection; `verdict` tells of what is refused. */
+  publish(channel: string, text: string): boolean {
+    return this.#say(`b${channel}\n${text}`)
+  }
+
+  /**
    * Ends the session and the client: no listener hears anything more but `close` with code 1000. What is not committed yet is
    * rejected, so await it first. Without a connection the gateway learns nothing of it, and ends the session when its time is over.
    */
@@ -145,6 +164,17 @@ export class EvenkeelClient {
     this.#reconnector.close(CloseCode.normal, '')
     this.#events.clear()
     this.#end({ code: CloseCode.normal, reason: '', kind: 'closed' }, 'the client was closed')
+  }
+
+  #use(frame: string): void {
+    this.#channels.set(frame.slice(1), frame)
+    this.#say(frame)
+  }
+
+  #say(frame: string): boolean {
+    const isOpen = this.state === 'open'
+    if (isOpen) this.#reconnector.send(frame)
+    return isOpen
   }
 
   #admit(data: unknown, bytes: number): void {
@@ -176,6 +206,7 @@ export class EvenkeelClient {
       reject(tooLarge(bytes, welcome.messageBytes))
     // Any frame ends the life of the earlier token, so one is sent even if there is nothing new to say.
     if (welcome.recovered === true) this.#acknowledge()
+    for (const frame of this.#channels.values()) this.#say(frame)
     this.#sendPending()
     this.#runs.welcomed()
     this.#emit('session', event)
@@ -197,6 +228,7 @@ export class EvenkeelClient {
     if (type === ClientFrame.count) this.#commit(parseCount(frame))
     else if (type === ClientFrame.verdict) this.#receiveVerdict(frame)
     else if (frame === 'r') this.#reconnector.move('the gateway leaves')
+    else if (frame === 'j') void this.#reconnector.refresh()
     else if (!this.#runs.received(type, frame)) throw unexpected(type)
   }
 

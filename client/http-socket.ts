@@ -24,14 +24,17 @@ export class HttpSocket implements WebSocketLike {
   onclose: ((event: { code: number; reason: string }) => void) | null = null
   onerror = null
   readonly #url: string
+  readonly #headers: Record<string, string>
   readonly #abort = new AbortController()
   #address = ''
   #greeted = false
   #posts: Promise<void> | null = null
   #waiting: Piece[][] = []
 
-  constructor(url: string) {
+  /** `token`: of who opens it. */
+  constructor(url: string, token?: string) {
     this.#url = url
+    this.#headers = token ? { authorization: `Bearer ${token}` } : {}
     queueMicrotask(() => this.onopen?.())
   }
 
@@ -58,7 +61,8 @@ export class HttpSocket implements WebSocketLike {
   async #listen(body: string | Piece): Promise<void> {
     try {
       const { signal } = this.#abort
-      const response = await fetch(this.#url, { method: 'POST', body, signal, cache: 'no-store' })
+      const headers = this.#headers
+      const response = await fetch(this.#url, { method: 'POST', headers, body, signal })
       if (response.ok && response.body !== null)
         for await (const { type, data } of readEvents(response.body)) this.#event(type, data)
     } catch {

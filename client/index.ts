@@ -42,8 +42,10 @@ export function connect(url: string, options: ClientOptions = {}): EvenkeelClien
       throw new EvenkeelError('BAD_REQUEST', `${name} must be a whole number from 1`)
   try {
     const { fallbackUrl = fallbackOf(url) } = options
-    const http = fallbackUrl === null ? null : () => new HttpSocket(fallbackUrl)
-    return new EvenkeelClient(new Transports(() => new Socket(url, [clientSubprotocol]), http), options)
+    const http = fallbackUrl === null ? null : (token?: string) => new HttpSocket(fallbackUrl, token)
+    const webSocket = (token?: string) =>
+      new Socket(url, [clientSubprotocol, ...(token ? [`evenkeel.jwt.${token}`] : [])])
+    return new EvenkeelClient(new Transports(webSocket, http), options)
   } catch (cause) {
     // The URL is not quoted: applications put secrets into queries.
     throw new EvenkeelError('BAD_REQUEST', 'url must be an absolute ws: or wss: URL', { cause })

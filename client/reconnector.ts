@@ -1,9 +1,18 @@
 import type { ClientHello, ClientWelcome, Payload } from '../src/protocol/client-frames.ts'
+import { CloseCode } from '../src/protocol/close-codes.ts'
 import { abandonedCode, Connection, type ConnectionHandlers } from './connection.ts'
 import { watchPage } from './page.ts'
 import { closeKind, disconnectKind, isFinalCode, Retry } from './retry.ts'
 import type { Transports } from './transports.ts'
-import type { ClientState, Clock, CloseEvent, DisconnectEvent, DisconnectKind, PageLike } from './types.ts'
+import type {
+  ClientOptions,
+  ClientState,
+  Clock,
+  CloseEvent,
+  DisconnectEvent,
+  DisconnectKind,
+  PageLike,
+} from './types.ts'
 
 export interface ReconnectorHandlers {
   /** `awayMs`: since the last welcomed connection was lost; means nothing before the first. */
@@ -19,6 +28,7 @@ export interface ReconnectorOptions {
   clock: Clock
   random: () => number
   page: PageLike | null
+  token: ClientOptions['token']
 }
 
 /** Keeps one connection up, until the other side says that it is over. */
@@ -29,6 +39,7 @@ export class Reconnector implements ConnectionHandlers {
   #lostAt = 0
   #retryMs = 0
   #timer: unknown = null
+  #attempts = 0
   readonly #options: ReconnectorOptions
   readonly #handlers: ReconnectorHandlers
   readonly #retry: Retry
@@ -79,15 +90,43 @@ export class Reconnector implements ConnectionHandlers {
     this.#handlers.frame(type, frame)
   }
 
+  /** The gateway asks for another token. */
+  async refresh(): Promise<void> {
+    const connection = this.#connection
+    const token = await this.#token()
+    // The one that it was asked over may be gone.
+    if (token && connection === this.#connection) connection!.send(`j${token}`)
+  }
+
   ended(code: number, reason: string): void {
-    if (isFinalCode(code)) this.#over({ code, reason, kind: closeKind(code) })
+    if (isFinalCode(code) && !(code === CloseCode.unauthorized && this.#options.token))
+      this.#over({ code, reason, kind: closeKind(code) })
     else this.#again(code, reason, disconnectKind(code), this.state === 'open' ? this.#retryMs : 0)
   }
 
   #dial(): void {
     this.state = 'connecting'
     this.#openedAt = null
-    this.#connection = new Connection(this.#options.transports.open(), this, this.#options.clock)
+    if (this.#options.token) void this.#dialAs(++this.#attempts)
+    else this.#open()
+  }
+
+  async #dialAs(attempt: number): Promise<void> {
+    const token = await this.#token()
+    if (attempt !== this.#attempts || this.state !== 'connecting') return
+    if (token) this.#open(token)
+    else this.ended(abandonedCode, 'no token')
+  }
+
+  #open(token?: string): void {
+    this.#connection = new Connection(this.#options.transports.open(token), this, this.#options.clock)
+  }
+
+  /** '' when there is none: who makes it knows why. */
+  #token(): Promise<string> {
+    return Promise.resolve()
+      .then(this.#options.token!)
+      .catch(() => '')
   }
 
   /** Somebody looks at the page again, or the network is back: no more waiting, and a connection has to show that it lives. */

@@ -3,22 +3,25 @@ import type { WebSocketLike } from './types.ts'
 /** Where WebSockets have worked, that many attempts fail before something else is tried: it is likely to be the gateway. */
 const patience = 3
 
+/** `token`: of who opens it. */
+type Open = (token?: string) => WebSocketLike
+
 /** Decides by which transport the next attempt is made. */
 export class Transports {
-  readonly #webSocket: () => WebSocketLike
-  readonly #http: (() => WebSocketLike) | null
+  readonly #webSocket: Open
+  readonly #http: Open | null
   #isHttp = false
   #proven = false
   #failures = 0
 
   /** `http`: null where there is nothing to fall back to. */
-  constructor(webSocket: () => WebSocketLike, http: (() => WebSocketLike) | null) {
+  constructor(webSocket: Open, http: Open | null) {
     this.#webSocket = webSocket
     this.#http = http
   }
 
-  open(): WebSocketLike {
-    return this.#isHttp && this.#http !== null ? this.#http() : this.#webSocket()
+  open(token?: string): WebSocketLike {
+    return this.#isHttp && this.#http !== null ? this.#http(token) : this.#webSocket(token)
   }
 
   /** The gateway has answered. */

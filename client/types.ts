@@ -109,6 +109,11 @@ export interface RunOptions {
 }
 
 export interface ClientOptions {
+  /**
+   * Says who the client is, by a JSON Web Token: asked before each connection, and when the gateway asks because the one before expires soon. It goes as a
+   * subprotocol, over HTTP as a header. What it rejects with counts as an attempt that failed. Default: no token.
+   */
+  token?: (() => string | Promise<string>) | undefined
   /** What `send` keeps until it is committed, in bytes of payload. Default 1 MiB. */
   maxPendingBytes?: number
   /** The same, in messages. Default 1,024. */
