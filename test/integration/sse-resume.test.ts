@@ -161,7 +161,7 @@ describe('ids', () => {
     expect(c.known).toMatchObject({ recovered: true })
     expect((await postTo(gateway.httpUrl, c.known, 'x')).status).toBe(202)
     for (const used of [a, b]) {
-      expect((await postTo(gateway.httpUrl, used.known, 'x')).status).toBe(403)
+      expect((await postTo(gateway.httpUrl, used.known, 'x')).status).toBe(410)
       const stale = await open(used.id)
       expect(stale.known).toMatchObject({ recovered: false, reason: 'token' })
       expect(stale.known.session).not.toBe(a.known.session)

@@ -131,7 +131,21 @@ export class FakeOperator implements Operator {
     publishesFailed: 0,
     refused: {},
     slowConsumers: { close: 5, drop: 0, coalesce: 0 },
-    resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0 },
+    resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0, user: 0 },
+    auth: {
+      ok: 1,
+      missing: 0,
+      malformed: 0,
+      algorithm: 0,
+      key: 0,
+      signature: 0,
+      expired: 2,
+      early: 0,
+      claims: 0,
+      unavailable: 0,
+      denied: 0,
+      refreshed: 0,
+    },
   }
   readonly pressure = 'normal'
   readonly detachedSessions = 6

@@ -33,8 +33,9 @@ export class RawResumableClient {
     )
   }
 
-  static async open(wsUrl: string): Promise<RawResumableClient> {
-    const ws = new WebSocket(wsUrl, clientSubprotocol, { perMessageDeflate: false })
+  /** `protocols` are offered besides. */
+  static async open(wsUrl: string, protocols: readonly string[] = []): Promise<RawResumableClient> {
+    const ws = new WebSocket(wsUrl, [clientSubprotocol, ...protocols], { perMessageDeflate: false })
     onTestFinished(() => ws.terminate())
     await once(ws, 'open')
     return new RawResumableClient(ws)
