@@ -21,7 +21,7 @@ async function settingsOf(perUser: object): Promise<EdgeSettings> {
   const { config } = await loadConfig({ env: {} })
   const tokens = { nodeToken: null, adminToken: null }
   const rateLimits = { ...config.rateLimits, perUser }
-  return edgeSettings({ ...config, rateLimits }, tokens, Buffer.alloc(32))
+  return edgeSettings({ ...config, rateLimits }, tokens, Buffer.alloc(32), () => null)
 }
 
 /** What one gateway lets in of its part of a cluster. */
@@ -37,7 +37,10 @@ function gatewayOf(cluster: ClusterMember, settings: EdgeSettings) {
       headers: {},
       socket: { remoteAddress: '10.0.0.1' },
     }
-    const target = { ...targetOf(request as never, settings), identity: { user } }
+    const target = {
+      ...targetOf(request as never, settings),
+      identity: { user, subject: user, claims: {}, validity: null },
+    }
     const carrier = Object.assign(new PassThrough(), upgrade ? {} : { setHeader() {}, getHeader() {} })
     admission.admit(request as never, carrier as never, target)
     await admission.admitUser(request as never, carrier as never, target)

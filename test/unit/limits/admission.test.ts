@@ -8,7 +8,7 @@ import { type EdgeSettings, targetOf } from '../../../src/edge/target.ts'
 async function settingsOf(rateLimits: object, routes: object[] = []): Promise<EdgeSettings> {
   const { config } = await loadConfig({ env: {} })
   const changed = { ...config, routes: routes as never, rateLimits: { ...config.rateLimits, ...rateLimits } }
-  return edgeSettings(changed, { nodeToken: null, adminToken: null }, Buffer.alloc(32))
+  return edgeSettings(changed, { nodeToken: null, adminToken: null }, Buffer.alloc(32), () => null)
 }
 
 interface Asked {
