@@ -33,7 +33,10 @@ async function door(rateLimits: object, routes: object[] = []) {
     carrier = new PassThrough(),
   }: Asked = {}) => {
     const request = { method: 'GET', url, headers: {}, socket: { remoteAddress: address } } as never
-    const target = { ...targetOf(request, settings.current), identity: user === null ? null : { user } }
+    const target = {
+      ...targetOf(request, settings.current),
+      identity: user === null ? null : { user, subject: user, claims: {}, validity: null },
+    }
     const through = upgrade ? carrier : Object.assign(carrier, { setHeader() {}, getHeader() {} })
     try {
       admission.admit(request, through as never, target)
