@@ -6,6 +6,8 @@ import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balan
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
 import { routesSchema } from './routes-schema.ts'
 import { poolsSchema } from './upstreams-schema.ts'
+import { edgeShape } from './edge-schema.ts'
+import { tlsSchema } from './tls-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
 
@@ -49,6 +51,7 @@ function listener(host: string, defaultPort: number, description: string) {
     .strictObject({
       host: text.default(host).describe('Address to listen on.'),
       port: port.default(defaultPort).describe('0 takes any free port.'),
+      tls: tlsSchema.exactOptional(),
     })
     .prefault({})
     .describe(description)
@@ -121,6 +124,7 @@ export const configSchema = z.strictObject({
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')
     .describe('Origins of the web pages that may connect; clients without an Origin always may.'),
+  ...edgeShape,
   slowConsumer: z
     .enum(['close', 'drop', 'coalesce'])
     .default('close')

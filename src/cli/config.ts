@@ -7,6 +7,7 @@ import { type ConfigPlace, configComplaintText, type RawConfig, readConfigText }
 import { configSchema, type GatewayConfig, type GatewayTokens } from './config-schema.ts'
 import { balanceMistakes } from './pool-rules.ts'
 import { routeMistakes } from './route-rules.ts'
+import { resolveCertificateFiles } from './tls.ts'
 import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
@@ -183,6 +184,7 @@ function resolveTokenFiles(raw: RawConfig, directory: string): void {
   const { persistence } = raw as { persistence?: { secretFile?: unknown } | null }
   if (typeof persistence?.secretFile === 'string')
     persistence.secretFile = path.resolve(directory, persistence.secretFile)
+  resolveCertificateFiles(raw, directory)
 }
 
 async function readToken(

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import { hostname } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +15,7 @@ import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
+import { createSecureServer } from '../edge/tls/secure-server.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
 import { Directory } from '../gateway/directory.ts'
 import { Gateway, type GatewayRules } from '../gateway/gateway.ts'
@@ -34,6 +35,7 @@ import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
 import { commonRules, rulesByPool } from './pool-rules.ts'
 import { type ConfigOrigin, type ParentConfig, RunningConfig } from './running-config.ts'
+import { ListenerTls } from './tls.ts'
 import { onlyUpstreams, upstreamPools } from './upstream-pools.ts'
 
 export interface RunningGateway {
@@ -73,6 +75,9 @@ export async function startGateway(
 ): Promise<RunningGateway> {
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
+  const publicTls = await ListenerTls.open('public', config, logger)
+  const internalTls = await ListenerTls.open('internal', config, logger)
+  const tls = [publicTls, internalTls].filter((one) => one !== null)
   const cluster = await joinCluster(config, logger)
   // One object for all who look at it: a limit that changes is changed in place.
   const limits = { ...defaultLimits, ...config.limits }
@@ -111,11 +116,12 @@ export async function startGateway(
     settings,
     peerToken: tokens.adminToken,
     extra,
-    readiness: () => operator.readiness(),
+    tls: publicTls,
+    readiness,
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
   const configuration = new RunningConfig({ gatewayId: id, config, tokens, logger, origin, apply })
-  const metrics = createMetrics(operator, configuration)
+  const metrics = createMetrics(operator, configuration, { tls, http2: clients.http2 })
   const stats = createStats(operator)
   const internal = createInternalListener({
     operator,
@@ -126,8 +132,14 @@ export async function startGateway(
     logger,
     config: configuration,
     listenHost: config.internal.host,
+    readyz: readiness,
     forwarded: (request, response) => clients.forwarded.forwarded(request, response),
   })
+  const { handshakeMs } = gateway.limits
+  const internalFront =
+    internalTls === null
+      ? internal
+      : createSecureServer({ ...internalTls, handshakeMs, http1: internal, http2: null })
   const authorize = createAuthorization(tokens.adminToken)
   internal.on('upgrade', (request: IncomingMessage, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.
@@ -147,8 +159,13 @@ export async function startGateway(
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
   })
 
+  function readiness(): { ready: boolean; reasons: string[] } {
+    const { ready, reasons } = operator.readiness()
+    return { ready, reasons: [...reasons, ...tls.flatMap((one) => one.problems())] }
+  }
+
   function ownPorts(): number[] {
-    const listening = [internal, clients.server].filter(({ listening }) => listening).map(portOf)
+    const listening = [internalFront, clients.server].filter(({ listening }) => listening).map(portOf)
     return [config.internal.port, config.public.port, ...listening]
   }
 
@@ -177,7 +194,7 @@ export async function startGateway(
   }
 
   function announce(state: GatewayEntry['state']): Promise<boolean> {
-    const internalUrl = config.internalUrl ?? urlOf(config.internal.host, portOf(internal))
+    const internalUrl = config.internalUrl ?? urlOf(config.internal, portOf(internalFront))
     const { startedAt } = gateway
     return cluster.registry.announce({ kind: 'gateway', id, instance, internalUrl, startedAt, state })
   }
@@ -201,7 +218,8 @@ export async function startGateway(
     // What the nodes are to know of their clients leaves at the end of the turn.
     await new Promise(setImmediate)
     clients.server.close()
-    internal.close()
+    internalFront.close()
+    for (const { certificates } of tls) certificates.close()
     links.close()
     await new Promise((resolve) => setTimeout(resolve, lastWordsMs))
     clients.close()
@@ -213,7 +231,7 @@ export async function startGateway(
   }
 
   try {
-    const internalPort = await listen(internal, config.internal)
+    const internalPort = await listen(internalFront, config.internal)
     gateway.start()
     await lookAtUpstreams(config)
     // Who has clients is known to the others, and knows them: requests of one client may come to any of them.
@@ -255,9 +273,9 @@ async function joinCluster({ redis, limits }: GatewayConfig, logger: Logger): Pr
   return joinRedis({ url: redis, limits, onProblem })
 }
 
-function urlOf(host: string, port: number): string {
+function urlOf({ host, tls }: GatewayConfig['internal'], port: number): string {
   const address = host === '0.0.0.0' || host === '::' ? hostname() : host
-  return `ws://${address.includes(':') ? `[${address}]` : address}:${port}`
+  return `${tls === undefined ? 'ws' : 'wss'}://${address.includes(':') ? `[${address}]` : address}:${port}`
 }
 
 async function listen(

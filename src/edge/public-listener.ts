@@ -1,10 +1,11 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { EngineIoEdge } from './engine-io.ts'
+import { Http2Front } from './http2/front.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
 import { OpenAnswers } from './open-answers.ts'
@@ -12,6 +13,7 @@ import { checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { type LiveSettings, type Target, targetOf } from './target.ts'
+import { createSecureServer, type PublicTls } from './tls/secure-server.ts'
 import { isTunnel, TunnelEdge } from './tunnel.ts'
 import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
@@ -23,13 +25,18 @@ export interface PublicListenerOptions {
   peerToken: string | null
   /** Asked for what is none of the paths here; false: it has not answered. */
   extra: ((request: IncomingMessage, response: ServerResponse) => Promise<boolean>) | null
+  /** null: connections are not encrypted, and speak HTTP/1.1. */
+  tls: PublicTls | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
 
 export interface PublicListener {
-  readonly server: Server
+  /** What is to listen. */
+  readonly server: NetServer
+  /** null: only with TLS. */
+  readonly http2: Http2Front | null
   /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
   readonly forwarded: Pick<EngineIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** The gateway's limits were changed in place. */
@@ -96,6 +103,15 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       `HTTP/1.1 ${tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request'}\r\nConnection: close\r\n\r\n`,
     )
   })
+
+  const http2 =
+    options.tls === null
+      ? null
+      : new Http2Front({ limits, onRequest: (...exchange) => server.emit('request', ...exchange) })
+  const front =
+    options.tls === null
+      ? server
+      : createSecureServer({ ...options.tls, handshakeMs: limits.handshakeMs, http1: server, http2 })
 
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
@@ -213,7 +229,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   }
 
   return {
-    server,
+    server: front,
+    http2,
     forwarded: {
       forwarded: (request, response) => answerErrors(forwarded(request, response), request, response),
       forwardedUpgrade: (request, socket, head) => engineOf(request).forwardedUpgrade(request, socket, head),
@@ -224,7 +241,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     },
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
-      NetServer.prototype.close.call(server)
+      NetServer.prototype.close.call(front)
+      http2?.leave()
     },
     answered: (withinMs) => answers.finished(withinMs),
     close() {
@@ -235,6 +253,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       for (const engine of Object.values(engines)) engine.close()
       llm.close()
       upstreams.close()
+      http2?.close()
       server.closeAllConnections()
     },
   }

@@ -1,0 +1,218 @@
+import { once } from 'node:events'
+import { expect, test } from 'vitest'
+import { WebSocket } from 'ws'
+import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
+import {
+  Http2Client,
+  handshake,
+  headOf,
+  makeCertificate,
+  temporaryDirectory,
+  tlsListener,
+} from '../support/tls.ts'
+
+async function startSecure(overrides: Parameters<typeof startTestGateway>[0] = {}): Promise<TestGateway> {
+  const pair = makeCertificate(temporaryDirectory(), ['localhost', '127.0.0.1'])
+  return startTestGateway({ public: tlsListener([pair]) as never, ...overrides })
+}
+
+async function openSession(client: Http2Client) {
+  const stream = await client.events('/sse')
+  const { session, token } = JSON.parse((await stream.next('session')).data) as Record<string, string>
+  const headers = { ':method': 'POST', ':path': `/sse/${session}`, authorization: `Bearer ${token}` }
+  return { stream, session, token, headers }
+}
+
+test('sessions over one HTTP/2 connection: events down, posts up', async () => {
+  const gateway = await startSecure()
+  const metas: Record<string, unknown>[] = []
+  await startTestNode(gateway, { ...echo, open: ({ meta }) => void metas.push(meta as never) })
+  const client = new Http2Client(gateway.publicPort)
+  const health = await client.request({ ':path': '/healthz' })
+  expect(health).toMatchObject({ status: 200, body: '{"status":"ok"}' })
+
+  const all = await Promise.all(Array.from({ length: 10 }, () => openSession(client)))
+  expect(all[0]!.stream.headers).toMatchObject({ 'content-type': 'text/event-stream' })
+  for (const [index, { headers }] of all.entries())
+    expect(await client.request(headers, `message ${index}`)).toMatchObject({ status: 202, body: '' })
+  for (const [index, { stream }] of all.entries()) expect((await stream.next()).data).toBe(`message ${index}`)
+  expect(metas[0]).toMatchObject({ transport: 'sse', address: '127.0.0.1', path: '/sse' })
+  const names = Object.keys((metas[0] as { headers: object }).headers)
+  expect(names).toContain('host')
+  expect(names.filter((name) => name.startsWith(':'))).toEqual([])
+})
+
+test('errors are said as over HTTP/1.1', async () => {
+  const gateway = await startSecure()
+  const client = new Http2Client(gateway.publicPort)
+  expect((await client.request({ ':path': '/nowhere' })).status).toBe(404)
+  expect((await client.request({ ':path': '/ws' })).status).toBe(426)
+  expect((await client.request({ ':path': '/sse' })).status).toBe(503)
+  const two = await client.request({ ':path': '/healthz', host: 'other' })
+  expect(two.status).toBe(400)
+  expect(JSON.parse(two.body)).toMatchObject({
+    code: 'BAD_REQUEST',
+    detail: 'exactly one Host header is required',
+  })
+  const foreign = await client.request({ ':path': '/sse', origin: 'https://evil.example' })
+  expect(foreign.status).toBe(403)
+  const many = Object.fromEntries(Array.from({ length: 120 }, (_, i) => [`x-${i}`, '1']))
+  expect((await client.request({ ':path': '/healthz', ...many })).status).toBe(431)
+  const head = await client.request({ ':path': '/healthz', ':method': 'HEAD' })
+  expect(head).toMatchObject({ status: 405, body: '' })
+})
+
+test('a body without a length is read, and one that is broken off is no message', async () => {
+  const gateway = await startSecure()
+  const got: unknown[] = []
+  await startTestNode(gateway, { message: (_session, data) => void got.push(data) })
+  const client = new Http2Client(gateway.publicPort)
+  const { headers } = await openSession(client)
+  const cut = client.session.request(headers, { endStream: false })
+  cut.on('error', () => {})
+  cut.write('half of')
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  // No error, as far as the code says; the body is not complete all the same.
+  cut.close(0)
+  await once(cut, 'close')
+  const whole = client.session.request(headers, { endStream: false })
+  whole.write('first ')
+  whole.end('second')
+  expect(await headOf(whole)).toMatchObject({ ':status': 202 })
+  expect(got).toEqual(['first second'])
+})
+
+test('a message that is too large is answered, and the connection goes on', async () => {
+  const gateway = await startSecure({ limits: { messageBytes: 1_000 } as never })
+  await startTestNode(gateway, echo)
+  const client = new Http2Client(gateway.publicPort)
+  const { headers, stream } = await openSession(client)
+  const big = client.session.request(headers, { endStream: false })
+  big.on('error', () => {})
+  big.write(Buffer.alloc(100_000))
+  expect(await headOf(big)).toMatchObject({ ':status': 413 })
+  expect((await client.request(headers, 'small')).status).toBe(202)
+  expect((await stream.next()).data).toBe('small')
+})
+
+test('WebSockets and HTTP/1.1 on the same port', async () => {
+  const gateway = await startSecure()
+  await startTestNode(gateway, echo)
+  const ws = new WebSocket(`wss://localhost:${gateway.publicPort}/ws`, { rejectUnauthorized: false })
+  await once(ws, 'open')
+  ws.send('hello')
+  const [data] = await once(ws, 'message')
+  expect(String(data)).toBe('hello')
+  ws.close()
+  const socket = await handshake(gateway.publicPort, 'localhost', { ALPNProtocols: ['http/1.1'] })
+  socket.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+  let answer = ''
+  for await (const chunk of socket) answer += chunk
+  expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/)
+})
+
+test('a request that does not come in time is answered by 408 behind TLS as well', async () => {
+  const gateway = await startSecure({ limits: { handshakeMs: 300 } as never })
+  const socket = await handshake(gateway.publicPort, 'localhost')
+  socket.write('GET /healthz HTTP/1.1\r\n')
+  let answer = ''
+  for await (const chunk of socket) answer += chunk
+  expect(answer).toMatch(/^HTTP\/1\.1 4\d\d /)
+})
+
+test('a client that does not read is held back by its window, within what a client may have waiting', async () => {
+  const gateway = await startSecure({ limits: { clientBufferBytes: 300_000 } as never })
+  let sent = 0
+  let paused = false
+  await startTestNode(gateway, {
+    async message(session) {
+      for (; sent < 4_000; sent++) {
+        if (session.send('x'.repeat(1_000))) continue
+        paused = true
+        await session.drained()
+      }
+    },
+  })
+  const client = new Http2Client(gateway.publicPort, { initialWindowSize: 20_000 })
+  const { stream, headers } = await openSession(client)
+  stream.stream.pause()
+  const posted = client.request(headers, 'go')
+  await expect.poll(() => paused, { timeout: 10_000 }).toBe(true)
+  // Other streams of the connection are not held up.
+  expect((await client.request({ ':path': '/healthz' })).status).toBe(200)
+  expect(sent).toBeLessThan(1_500)
+  stream.stream.resume()
+  expect((await posted).status).toBe(202)
+  await expect.poll(() => stream.events.length, { timeout: 10_000 }).toBe(4_001)
+})
+
+test('abandoning requests again and again costs the connection, and nobody else', async () => {
+  const gateway = await startSecure({ limits: { http2Resets: 40 } as never })
+  await startTestNode(gateway, echo)
+  const good = new Http2Client(gateway.publicPort)
+  const { stream, headers } = await openSession(good)
+  const bad = new Http2Client(gateway.publicPort)
+  await bad.request({ ':path': '/healthz' })
+  // What a page does when it is left.
+  const few = await Promise.all(Array.from({ length: 30 }, () => bad.events('/sse')))
+  for (const one of few) one.stream.close(8)
+  await Promise.all(few.map((one) => one.end()))
+  expect((await bad.request({ ':path': '/healthz' })).status).toBe(200)
+  while (!bad.session.closed) {
+    bad.stream({ ':path': '/sse' }).close(8)
+    await new Promise(setImmediate)
+  }
+  await expect.poll(() => bad.goAways).toEqual([11])
+  expect(await (await fetch(`${gateway.internalUrl}/metrics`)).text()).toContain(
+    'evenkeel_http2_abuse_total{cause="resets"} 1',
+  )
+  expect((await good.request(headers, 'still here')).status).toBe(202)
+  expect((await stream.next()).data).toBe('still here')
+})
+
+test('so does a flood of pings', async () => {
+  const gateway = await startSecure()
+  const bad = new Http2Client(gateway.publicPort)
+  await bad.request({ ':path': '/healthz' })
+  while (!bad.session.closed && !bad.session.destroyed) {
+    for (let i = 0; i < 10; i++) bad.session.ping(() => {})
+    await new Promise(setImmediate)
+  }
+  await expect.poll(() => bad.goAways).toEqual([11])
+})
+
+test('streams beyond those that are allowed are refused, and headers beyond their size end the stream', async () => {
+  const gateway = await startSecure({ limits: { http2Streams: 5 } as never })
+  await startTestNode(gateway, echo)
+  const client = new Http2Client(gateway.publicPort)
+  await client.request({ ':path': '/healthz' })
+  expect(client.session.remoteSettings.maxConcurrentStreams).toBe(5)
+  const huge = client.stream({ ':path': '/healthz', 'x-huge': 'x'.repeat(20_000) })
+  await expect(headOf(huge).then((head) => head[':status'])).rejects.toThrow('no answer')
+  expect((await client.request({ ':path': '/healthz' })).status).toBe(200)
+})
+
+test('a connection on which nothing is asked is closed; one with streams stays', async () => {
+  const gateway = await startSecure({ limits: { http2IdleMs: 300 } as never })
+  await startTestNode(gateway, echo)
+  const idle = new Http2Client(gateway.publicPort)
+  const busy = new Http2Client(gateway.publicPort)
+  const { headers, stream } = await openSession(busy)
+  await idle.request({ ':path': '/healthz' })
+  await once(idle.session, 'close')
+  expect(idle.goAways).toEqual([0])
+  expect((await busy.request(headers, 'here')).status).toBe(202)
+  expect((await stream.next()).data).toBe('here')
+})
+
+test('a gateway that leaves says so: streams are ended spread over a while, with a retry', async () => {
+  const gateway = await startSecure({ limits: { gatewayDrainMs: 400 } as never })
+  await startTestNode(gateway, echo)
+  const client = new Http2Client(gateway.publicPort)
+  const { stream } = await openSession(client)
+  const left = gateway.leave()
+  await expect.poll(() => client.goAways).toEqual([0])
+  await stream.end()
+  await left
+  await expect.poll(() => client.session.destroyed).toBe(true)
+})
