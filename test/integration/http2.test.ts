@@ -6,7 +6,9 @@ import {
   Http2Client,
   handshake,
   headOf,
+  literal,
   makeCertificate,
+  RawHttp2,
   temporaryDirectory,
   tlsListener,
 } from '../support/tls.ts'
@@ -48,7 +50,7 @@ test('errors are said as over HTTP/1.1', async () => {
   expect((await client.request({ ':path': '/nowhere' })).status).toBe(404)
   expect((await client.request({ ':path': '/ws' })).status).toBe(426)
   expect((await client.request({ ':path': '/sse' })).status).toBe(503)
-  const two = await client.request({ ':path': '/healthz', host: 'other' })
+  const two = await client.request({ ':path': '/healthz', ':authority': 'localhost', host: 'other' })
   expect(two.status).toBe(400)
   expect(JSON.parse(two.body)).toMatchObject({
     code: 'BAD_REQUEST',
@@ -68,13 +70,17 @@ test('a body without a length is read, and one that is broken off is no message'
   await startTestNode(gateway, { message: (_session, data) => void got.push(data) })
   const client = new Http2Client(gateway.publicPort)
   const { headers } = await openSession(client)
-  const cut = client.session.request(headers, { endStream: false })
-  cut.on('error', () => {})
-  cut.write('half of')
-  await new Promise((resolve) => setTimeout(resolve, 50))
-  // No error, as far as the code says; the body is not complete all the same.
-  cut.close(0)
-  await once(cut, 'close')
+  const raw = await RawHttp2.connect(gateway.publicPort)
+  // Reset by CANCEL, and by a code that says that there was no error.
+  for (const [id, code] of [
+    [1, 8],
+    [3, 0],
+  ] as const) {
+    raw.headers(id, headers, { endStream: false })
+    raw.data(id, 'half of')
+    raw.reset(id, code)
+  }
+  await raw.answered()
   const whole = client.session.request(headers, { endStream: false })
   whole.write('first ')
   whole.end('second')
@@ -158,7 +164,7 @@ test('abandoning requests again and again costs the connection, and nobody else'
   for (const one of few) one.stream.close(8)
   await Promise.all(few.map((one) => one.end()))
   expect((await bad.request({ ':path': '/healthz' })).status).toBe(200)
-  while (!bad.session.closed) {
+  while (!bad.session.closed && !bad.session.destroyed) {
     bad.stream({ ':path': '/sse' }).close(8)
     await new Promise(setImmediate)
   }
@@ -215,4 +221,23 @@ test('a gateway that leaves says so: streams are ended spread over a while, with
   await stream.end()
   await left
   await expect.poll(() => client.session.destroyed).toBe(true)
+})
+
+test('a flood of CONTINUATION frames ends the connection, without growing memory', async () => {
+  const gateway = await startSecure()
+  const raw = await RawHttp2.connect(gateway.publicPort)
+  const before = process.memoryUsage().rss
+  let closed = false
+  raw.socket.on('close', () => (closed = true))
+  raw.socket.resume()
+  raw.headers(1, { ':path': '/healthz' }, { endHeaders: false })
+  const block = literal('x-big', 'x'.repeat(16_000))
+  for (let i = 0; i < 2_000 && !closed; i++) {
+    raw.frame(9, 0, 1, block)
+    if (raw.socket.writableNeedDrain)
+      await Promise.race([once(raw.socket, 'drain'), once(raw.socket, 'close')])
+    await new Promise(setImmediate)
+  }
+  expect(closed).toBe(true)
+  expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024)
 })

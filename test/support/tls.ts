@@ -170,3 +170,84 @@ export class Http2Events {
     for (const look of [...this.looks]) look()
   }
 }
+
+/** Writes frames by hand, as clients do that mean no good. It ends with the test. */
+export class RawHttp2 {
+  readonly socket: TLSSocket
+
+  private constructor(socket: TLSSocket) {
+    this.socket = socket
+  }
+
+  static async connect(port: number): Promise<RawHttp2> {
+    const socket = await handshake(port, 'localhost', { ALPNProtocols: ['h2'] })
+    const raw = new RawHttp2(socket)
+    socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+    raw.frame(4, 0, 0)
+    return raw
+  }
+
+  frame(type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): void {
+    const head = Buffer.alloc(9)
+    head.writeUIntBE(payload.length, 0, 3)
+    head[3] = type
+    head[4] = flags
+    head.writeUInt32BE(stream, 5)
+    this.socket.write(Buffer.concat([head, payload]))
+  }
+
+  headers(
+    stream: number,
+    headers: Record<string, string>,
+    { endStream = true, endHeaders = true } = {},
+  ): void {
+    const all = { ':method': 'GET', ':scheme': 'https', ':authority': 'localhost', ...headers }
+    const sorted = Object.entries(all).toSorted(
+      ([a], [b]) => Number(b.startsWith(':')) - Number(a.startsWith(':')),
+    )
+    const block = Buffer.concat(sorted.map(([name, value]) => literal(name, value)))
+    this.frame(1, (endStream ? 1 : 0) | (endHeaders ? 4 : 0), stream, block)
+  }
+
+  data(stream: number, text: string, endStream = false): void {
+    this.frame(0, endStream ? 1 : 0, stream, Buffer.from(text))
+  }
+
+  reset(stream: number, code: number): void {
+    const payload = Buffer.alloc(4)
+    payload.writeUInt32BE(code)
+    this.frame(3, 0, stream, payload)
+  }
+
+  /** All frames that were written have been read, since this one is answered. */
+  async answered(): Promise<void> {
+    const mark = Buffer.from('answered')
+    this.frame(6, 0, 0, mark)
+    await new Promise<void>((resolve) => {
+      let seen = Buffer.alloc(0)
+      this.socket.on('data', (chunk: Buffer) => {
+        seen = Buffer.concat([seen, chunk])
+        if (seen.includes(mark)) resolve()
+      })
+    })
+  }
+}
+
+/** A header without indexing and without Huffman (RFC 7541 §6.2.2). */
+export function literal(name: string, value: string): Buffer {
+  return Buffer.concat([
+    Buffer.from([0]),
+    lengthOf(name),
+    Buffer.from(name),
+    lengthOf(value),
+    Buffer.from(value),
+  ])
+}
+
+function lengthOf({ length }: string): Buffer {
+  if (length < 127) return Buffer.from([length])
+  const bytes = [127]
+  let rest = length - 127
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) + 128)
+  return Buffer.from([...bytes, rest])
+}

@@ -8,6 +8,7 @@ import {
 import type { TLSSocket } from 'node:tls'
 import { Budget } from '../../core/net/budget.ts'
 import type { Limits } from '../../protocol/limits.ts'
+import { cutSoon } from '../last-words.ts'
 import { Http2Request } from './request.ts'
 import { Http2Response } from './response.ts'
 
@@ -108,7 +109,10 @@ export class Http2Front {
 
   close(): void {
     clearInterval(this.sweeper)
-    for (const session of this.peers.keys()) session.destroy()
+    for (const [session, { socket }] of this.peers) {
+      session.destroy()
+      setImmediate(() => socket.destroy())
+    }
   }
 
   private opened(session: ServerHttp2Session): void {
@@ -163,7 +167,10 @@ export class Http2Front {
   private calm(session: ServerHttp2Session, why: keyof Http2Counters): void {
     if (session.destroyed) return
     this.counters[why]++
-    session.destroy(undefined, h2.NGHTTP2_ENHANCE_YOUR_CALM)
+    const { socket } = this.peers.get(session)!
+    // A number in place of the error, as the manual has it for HTTP/2 streams only: with undefined, the code would be lost.
+    session.destroy(h2.NGHTTP2_ENHANCE_YOUR_CALM as never)
+    cutSoon(socket)
   }
 
   /** Pings who is silent, drops who stays so, and closes connections that nobody uses. */
@@ -179,9 +186,12 @@ export class Http2Front {
       }
       const silentMs = now - peer.heardAt
       const idleMs = peer.streams > 0 ? 0 : now - peer.idleSince
-      if (silentMs >= idlePingMs + idlePongMs) session.destroy()
-      else if (idleMs >= (peer.everAsked ? http2IdleMs : handshakeMs)) session.close()
-      else if (silentMs >= idlePingMs && !peer.pinged && !session.closed) {
+      if (silentMs >= idlePingMs + idlePongMs) peer.socket.destroy()
+      else if (idleMs >= (peer.everAsked ? http2IdleMs : handshakeMs)) {
+        if (session.closed) continue
+        session.close()
+        cutSoon(peer.socket)
+      } else if (silentMs >= idlePingMs && !peer.pinged && !session.closed) {
         peer.pinged = true
         session.ping(() => {})
       }
