@@ -29,7 +29,19 @@ export function tlsListener(certificates: readonly Pair[], more = {}) {
   }
 }
 
-/** Makes a key and a certificate that it signs itself. `days`: below 0, it has expired. */
+let shared: Pair | null = null
+
+/** For localhost; the same for all tests of a file. */
+export function localCertificate(): Pair {
+  if (shared === null) {
+    const directory = mkdtempSync(path.join(tmpdir(), 'evenkeel-tls-'))
+    process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
+    shared = makeCertificate(directory, ['localhost', '127.0.0.1'])
+  }
+  return shared
+}
+
+/** Makes a key and a certificate that it signs itself. `days`: -1, it has expired. */
 export function makeCertificate(
   directory: string,
   names: readonly string[],
@@ -39,7 +51,6 @@ export function makeCertificate(
   const certFile = path.join(directory, `${file}.pem`)
   const keyFile = path.join(directory, `${file}.key`)
   const alternative = names.map((name) => (/^[\d.]+$/.test(name) ? `IP:${name}` : `DNS:${name}`)).join(',')
-  // This OpenSSL makes none that has expired, but takes dates.
   const key = ['genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-out', keyFile]
   execFileSync('openssl', key, { stdio: 'pipe' })
   const request = [
