@@ -4,10 +4,10 @@ import { historySizeMax } from '../core/channel/history-rules.ts'
 import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
-import { routesSchema } from './routes-schema.ts'
-import { poolsSchema } from './upstreams-schema.ts'
 import { edgeShape } from './edge-schema.ts'
+import { routesSchema } from './routes-schema.ts'
 import { tlsSchema } from './tls-schema.ts'
+import { poolsSchema } from './upstreams-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
 

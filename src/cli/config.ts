@@ -8,6 +8,7 @@ import { configSchema, type GatewayConfig, type GatewayTokens } from './config-s
 import { balanceMistakes } from './pool-rules.ts'
 import { routeMistakes } from './route-rules.ts'
 import { resolveCertificateFiles } from './tls.ts'
+import { trustMistakes } from './trust.ts'
 import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
@@ -127,7 +128,7 @@ function inconsistencies(config: GatewayConfig): PlacedMistake[] {
     const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
     mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  return [...mistakes, ...leadingMistakes(config)]
+  return [...mistakes, ...leadingMistakes(config), ...trustMistakes(config)]
 }
 
 /** Of what leads where. */

@@ -3,6 +3,7 @@ import type { EdgeSettings } from '../edge/target.ts'
 import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import type { Logger } from './logger.ts'
 import { effectiveRoutes, nodePools } from './route-rules.ts'
+import { trustOf } from './trust.ts'
 
 /** What the configuration means for requests of clients. `fallback`: the secret of a gateway that was given none. */
 export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, fallback: Buffer): EdgeSettings {
@@ -10,6 +11,7 @@ export function edgeSettings(config: GatewayConfig, tokens: GatewayTokens, fallb
   return {
     pool,
     allowedOrigins,
+    trust: trustOf(config),
     routes: effectiveRoutes(config),
     persistence: persistenceOf(config, tokens, fallback),
   }

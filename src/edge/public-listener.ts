@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
+import { noteClient } from './client-view.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import { Http2Front } from './http2/front.ts'
 import { cutSoon } from './last-words.ts'
@@ -115,6 +116,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
+    noteClient(request, options.settings.current.trust)
     const target = targetOf(request, options.settings.current)
     if (target.isProxied) {
       await upstreams.upgrade(request, socket, head, target)
@@ -132,6 +134,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
+    noteClient(request, options.settings.current.trust)
     const target = targetOf(request, options.settings.current)
     if (target.isProxied) answers.add(response)
     const task = llm.taskOf(request, target)

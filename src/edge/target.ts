@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import type { TrustRules } from '../core/net/forwarded.ts'
 import { type Claims, claimValues, cookiesOf, headerValues } from '../core/route/conditions.ts'
 import {
   isAmbiguousPath,
@@ -20,6 +21,8 @@ export interface EdgeSettings {
   /** The pool that serves clients where no route says otherwise. */
   readonly pool: string
   readonly allowedOrigins: AllowedOrigins
+  /** null: what proxies say of clients is not believed. */
+  readonly trust: TrustRules | null
   /** Before all other paths. */
   readonly routes: readonly Route[]
   /** By pool; none: clients that return are as new ones. */
