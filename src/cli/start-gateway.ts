@@ -116,6 +116,7 @@ export async function startGateway(
     settings,
     peerToken: tokens.adminToken,
     extra,
+    deflate: config.websocket.deflate === 'off' ? null : config.websocket.deflate,
     tls: publicTls,
     readiness,
     onError: (error) => logger.error({ err: error }, 'public request failed'),

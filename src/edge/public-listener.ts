@@ -5,6 +5,7 @@ import type { Gateway } from '../gateway/gateway.ts'
 import { type EnginePath, enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { noteClient } from './client-view.ts'
+import type { DeflateSettings } from './deflate.ts'
 import { EngineIoEdge } from './engine-io.ts'
 import { Http2Front } from './http2/front.ts'
 import { cutSoon } from './last-words.ts'
@@ -26,6 +27,8 @@ export interface PublicListenerOptions {
   peerToken: string | null
   /** Asked for what is none of the paths here; false: it has not answered. */
   extra: ((request: IncomingMessage, response: ServerResponse) => Promise<boolean>) | null
+  /** null: messages of WebSockets are not compressed. */
+  deflate: DeflateSettings | null
   /** null: connections are not encrypted, and speak HTTP/1.1. */
   tls: PublicTls | null
   readiness(): { ready: boolean; reasons: string[] }

@@ -6,6 +6,7 @@ import type { NodeEntry } from '../gateway/node-entry.ts'
 import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import { Deflater, type DeflateSettings } from './deflate.ts'
 import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import type { Target } from './target.ts'
@@ -22,6 +23,8 @@ export interface Answer {
 
 export interface WebSocketEdgeOptions {
   gateway: Gateway
+  /** null: messages are not compressed. */
+  deflate: DeflateSettings | null
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
@@ -38,6 +41,9 @@ export class WebSocketEdge {
   private readonly sweeper: NodeJS.Timeout
   /** Answers that are about to be written. */
   private readonly answers = new WeakMap<IncomingMessage, Answer>()
+  private readonly deflater: Deflater | null
+  /** Handshakes that were answered by compression. */
+  private readonly deflating = new WeakSet<IncomingMessage>()
   private tick = 0
 
   constructor(options: WebSocketEdgeOptions) {
@@ -45,15 +51,18 @@ export class WebSocketEdge {
     const { limits, turn } = options.gateway
     this.writer = new TurnWriter(turn)
     // The first subprotocol offered is the application's business; ours are told apart before.
-    this.plainServer = createServer(limits.messageBytes, (offered, request) => {
+    this.deflater = options.deflate === null ? null : new Deflater(options.deflate)
+    const { deflater } = this
+    this.plainServer = createServer(limits.messageBytes, deflater, (offered, request) => {
       const chosen = this.answers.get(request)?.subprotocol ?? offered.values().next().value
       return chosen || false
     })
     const frameBytes = Math.max(limits.messageBytes + 1, helloBytes)
-    this.resumableServer = createServer(frameBytes, () => clientSubprotocol)
+    this.resumableServer = createServer(frameBytes, deflater, () => clientSubprotocol)
     for (const server of [this.plainServer, this.resumableServer]) {
       server.on('headers', (lines, request) => {
         for (const [name, value] of this.answers.get(request)?.headers ?? []) lines.push(`${name}: ${value}`)
+        if (deflater?.suits(lines)) this.deflating.add(request)
       })
     }
     this.sweeper = setInterval(() => this.sweep(), sweepMs)
@@ -113,7 +122,7 @@ export class WebSocketEdge {
     this.plainServer.handleUpgrade(request, socket, head, (ws) => {
       accepted = true
       const connection = new PlainConnection(ws as ClientSocket, socket, this.writer, this.tick)
-      this.connected(connection)
+      this.connected(connection, request)
       connected(connection, ws.protocol)
     })
     return accepted
@@ -136,7 +145,7 @@ export class WebSocketEdge {
   ): void {
     const { gateway } = this.options
     const connection = new PlainConnection(ws, socket, this.writer, this.tick)
-    this.connected(connection)
+    this.connected(connection, request)
     const meta = requestMeta(request, 'websocket', ws.protocol, path)
     connection.session = gateway.openSession(pool, meta, connection, chosen, key)
   }
@@ -154,11 +163,12 @@ export class WebSocketEdge {
       ...v1Options(this.options, pool),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
-    this.connected(connection)
+    this.connected(connection, request)
   }
 
-  private connected(connection: WebSocketConnection): void {
+  private connected(connection: WebSocketConnection, request: IncomingMessage): void {
     const { ws } = connection
+    if (this.deflating.has(request)) ws.deflater = this.deflater
     ws.connection = connection
     this.connections.add(connection)
     ws.on('message', this.onMessage)
@@ -248,12 +258,13 @@ function speaksOurs(request: IncomingMessage): boolean {
 
 function createServer(
   maxPayload: number,
+  deflater: Deflater | null,
   handleProtocols: (offered: Set<string>, request: IncomingMessage) => string | false,
 ): WebSocketServer {
   return new WebSocketServer({
     noServer: true,
     clientTracking: false,
-    perMessageDeflate: false,
+    perMessageDeflate: deflater?.options ?? false,
     maxPayload,
     maxFragments: 1024,
     maxBufferedChunks: 4096,
