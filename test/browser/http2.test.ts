@@ -42,7 +42,12 @@ async function sendAll(): Promise<number[]> {
 }
 
 test('100 SSE sessions of a page over one HTTP/2 connection', async () => {
-  const gateway = await startTestGateway({ public: tlsListener([localCertificate()]) as never })
+  const gateway = await startTestGateway({
+    public: tlsListener([localCertificate()]),
+    websocket: {
+      deflate: { threshold: 100, windowBits: 13, memoryLevel: 7, concurrency: 4, noContextTakeover: true },
+    },
+  } as never)
   const addresses = new Set<string>()
   await startTestNode(gateway, {
     open: ({ meta }) => void addresses.add(meta.address),
@@ -84,8 +89,9 @@ test('100 SSE sessions of a page over one HTTP/2 connection', async () => {
   const echoed = await page.evaluate(async () => {
     const ws = new WebSocket(document.URL.replace('https:', 'wss:').replace('/healthz', '/ws'))
     const message = new Promise((resolve) => ws.addEventListener('message', ({ data }) => resolve(data)))
-    ws.addEventListener('open', () => ws.send('hi'))
-    return message
+    ws.addEventListener('open', () => ws.send('hi '.repeat(1_000)))
+    return { text: String(await message), extensions: ws.extensions }
   })
-  expect(String(echoed)).toMatch(/ hi$/)
+  expect(echoed.text).toMatch(/^\S+ (?:hi ){1000}$/)
+  expect(echoed.extensions).toContain('permessage-deflate')
 }, 60_000)

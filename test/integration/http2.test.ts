@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
 import {
@@ -238,4 +238,24 @@ test('a flood of CONTINUATION frames ends the connection, without growing memory
   }
   expect(closed).toBe(true)
   expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024)
+})
+
+test('a stream that is over and not read is cut, though others of its connection are read', async () => {
+  const gateway = await startSecure({ limits: { clientStallMs: 300 } as never })
+  await startTestNode(gateway, {
+    message(session, data) {
+      session.send('x'.repeat(100_000))
+      if (data === 'bye') session.close(4000, 'bye')
+    },
+  })
+  const client = new Http2Client(gateway.publicPort, { initialWindowSize: 20_000 })
+  const stalled = await openSession(client)
+  stalled.stream.stream.pause()
+  const busy = await openSession(client)
+  await client.request(stalled.headers, 'bye')
+  const timer = setInterval(() => void client.request(busy.headers, 'more').catch(() => {}), 50)
+  onTestFinished(() => clearInterval(timer))
+  await once(stalled.stream.stream, 'aborted')
+  expect(stalled.stream.stream.rstCode).toBe(8)
+  expect((await client.request({ ':path': '/healthz' })).status).toBe(200)
 })

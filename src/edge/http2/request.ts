@@ -21,6 +21,8 @@ export class Http2Request extends Readable {
   /** The whole body has come. */
   complete: boolean
   aborted = false
+  /** Bytes of the body. */
+  received = 0
   private readonly stream: ServerHttp2Stream
   private reading = false
 
@@ -60,6 +62,7 @@ export class Http2Request extends Readable {
     if (!this.reading) {
       this.reading = true
       this.stream.on('data', (chunk: Buffer) => {
+        this.received += chunk.length
         if (!this.push(chunk)) this.stream.pause()
       })
     }

@@ -7,6 +7,7 @@ import {
 import type { OutgoingHttpHeaders as Http2Headers, ServerHttp2Stream } from 'node:http2'
 import { Writable } from 'node:stream'
 import type { Http2Request } from './request.ts'
+import { StallWatch } from './stall-watch.ts'
 
 /** Of one connection; a stream that has them is malformed (RFC 9113 §8.2.2). */
 const ofConnection: ReadonlySet<string> = new Set([
@@ -39,6 +40,8 @@ export class Http2Response extends Writable {
   private readonly fields = new Map<string, string | string[]>()
   private begun = false
   private sent = 0
+  private watch: StallWatch | null = null
+  private lingering: StallWatch | null = null
 
   /** `lingerMs`: a client that takes nothing of an answer that is complete is cut after this time. */
   constructor(stream: ServerHttp2Stream, request: Http2Request, lingerMs: number) {
@@ -48,7 +51,11 @@ export class Http2Response extends Writable {
     this.lingerMs = lingerMs
     // As of HTTP/1.1: who has gone is told by `close`.
     this.on('error', () => {})
-    stream.on('close', () => this.destroy())
+    stream.on('close', () => {
+      this.watch?.stop()
+      this.lingering?.stop()
+      this.destroy()
+    })
   }
 
   /** With what waits, as of sockets. */
@@ -112,8 +119,27 @@ export class Http2Response extends Writable {
 
   /** Calls back when nothing has moved on the stream for so long. */
   setTimeout(ms: number, listener?: () => void): this {
-    if (!this.stream.destroyed) this.stream.setTimeout(ms, listener)
+    this.watch?.stop()
+    this.watch = null
+    if (ms > 0 && !this.stream.destroyed)
+      this.watch = new StallWatch(
+        ms,
+        () => this.sent + this.request.received,
+        listener ?? (() => this.destroy()),
+      )
     return this
+  }
+
+  override end(...last: unknown[]): this {
+    if (this.lingering === null && !this.stream.destroyed) {
+      const { stream } = this
+      this.lingering = new StallWatch(
+        this.lingerMs,
+        () => this.sent,
+        () => stream.close(cancelled),
+      )
+    }
+    return super.end(...(last as []))
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
@@ -146,7 +172,6 @@ export class Http2Response extends Writable {
     if (!this.begun) this.begin(true)
     else if (!stream.destroyed && !stream.writableEnded) stream.end()
     if (!stream.destroyed) {
-      stream.setTimeout(this.lingerMs, () => stream.close(cancelled))
       // What is left of the request is not wanted, and the client may stop sending it (RFC 9113 §8.1).
       if (!request.complete) {
         stream.close(0)
