@@ -259,3 +259,16 @@ test('a stream that is over and not read is cut, though others of its connection
   expect(stalled.stream.stream.rstCode).toBe(8)
   expect((await client.request({ ':path': '/healthz' })).status).toBe(200)
 })
+
+test('a connection that is silent and does not answer a PING is dropped, though it has a stream', async () => {
+  const gateway = await startSecure({ limits: { idlePingMs: 300, idlePongMs: 300 } as never })
+  await startTestNode(gateway, echo)
+  const raw = await RawHttp2.connect(gateway.publicPort)
+  raw.headers(1, { ':path': '/sse' })
+  const gone = once(raw.socket, 'close')
+  const client = new Http2Client(gateway.publicPort)
+  const { headers } = await openSession(client)
+  raw.socket.resume()
+  await gone
+  expect((await client.request(headers, 'here')).status).toBe(202)
+})
