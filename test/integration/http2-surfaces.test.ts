@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
 import { llmConfig, startLlmServer } from '../support/llm.ts'
 import { modelOf } from '../support/llm-story.ts'
-import { Http2Client, handshake, localCertificate, tlsListener } from '../support/tls.ts'
+import { Http2Client, localCertificate, tlsListener } from '../support/tls.ts'
 import { startHttpUpstream } from '../support/upstreams.ts'
 
 async function startSecure(
@@ -183,14 +183,4 @@ test('pages that somebody adds', async () => {
   })
   const answer = await client.request({ ':method': 'POST', ':path': '/page' }, 'posted')
   expect(answer).toMatchObject({ status: 200, body: 'POST /page posted', headers: { 'x-page': 'yes' } })
-})
-
-test('what is agreed on by ALPN', async () => {
-  const { gateway } = await startSecure()
-  const agreed = async (ALPNProtocols: string[]) =>
-    (await handshake(gateway.publicPort, 'localhost', { ALPNProtocols })).alpnProtocol
-  expect(await agreed(['h2', 'http/1.1'])).toBe('h2')
-  expect(await agreed(['http/1.1', 'h2'])).toBe('h2')
-  expect(await agreed(['http/1.1'])).toBe('http/1.1')
-  await expect(agreed(['spdy/3'])).rejects.toThrow()
 })

@@ -35,10 +35,11 @@ interface Peer {
   everAsked: boolean
   heardAt: number
   seenBytes: number
-  pinged: boolean
+  /** null: it was heard since. */
+  pingedAt: number | null
 }
 
-const sweepMs = 1_000
+const sweepMsMost = 1_000
 /** What one client may do at once of what it may do seldom, and again in as much time. */
 const windowMs = 10_000
 const framesMost = 200
@@ -82,7 +83,8 @@ export class Http2Front {
     )
     // A connection that breaks is the client's affair.
     this.server.on('sessionError', () => {})
-    this.sweeper = setInterval(() => this.sweep(), sweepMs)
+    const shortest = Math.min(limits.idlePingMs, limits.idlePongMs, limits.http2IdleMs)
+    this.sweeper = setInterval(() => this.sweep(), Math.min(sweepMsMost, shortest / 2))
   }
 
   get connections(): number {
@@ -126,7 +128,7 @@ export class Http2Front {
       everAsked: false,
       heardAt: now,
       seenBytes: 0,
-      pinged: false,
+      pingedAt: null,
     }
     this.peers.set(session, peer)
     session.on('close', () => this.peers.delete(session))
@@ -182,17 +184,17 @@ export class Http2Front {
       if (bytesRead !== peer.seenBytes) {
         peer.seenBytes = bytesRead
         peer.heardAt = now
-        peer.pinged = false
+        peer.pingedAt = null
       }
       const silentMs = now - peer.heardAt
       const idleMs = peer.streams > 0 ? 0 : now - peer.idleSince
-      if (silentMs >= idlePingMs + idlePongMs) peer.socket.destroy()
+      if (peer.pingedAt !== null && now - peer.pingedAt >= idlePongMs) peer.socket.destroy()
       else if (idleMs >= (peer.everAsked ? http2IdleMs : handshakeMs)) {
         if (session.closed) continue
         session.close()
         cutSoon(peer.socket)
-      } else if (silentMs >= idlePingMs && !peer.pinged && !session.closed) {
-        peer.pinged = true
+      } else if (silentMs >= idlePingMs && peer.pingedAt === null && !session.closed) {
+        peer.pingedAt = now
         session.ping(() => {})
       }
     }

@@ -45,7 +45,7 @@ export class Http2Request extends Readable {
     stream.on('close', () => this.over())
     if (this.complete) return
     stream.on('end', () => {
-      if (this.aborted || stream.aborted) return
+      if (this.aborted) return
       this.complete = true
       this.push(null)
     })
