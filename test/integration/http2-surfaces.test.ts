@@ -6,7 +6,7 @@ import { echo, startTestGateway, startTestNode, type TestGateway } from '../supp
 import { llmConfig, startLlmServer } from '../support/llm.ts'
 import { modelOf } from '../support/llm-story.ts'
 import { Http2Client, localCertificate, tlsListener } from '../support/tls.ts'
-import { startHttpUpstream } from '../support/upstreams.ts'
+import { startHttpUpstream, startRawUpstream } from '../support/upstreams.ts'
 
 async function startSecure(
   overrides: object = {},
@@ -87,6 +87,15 @@ test('large bodies both ways, and answers without one', async () => {
   expect(answer.body.length).toBe(body.length)
   expect(await client.request({ ':path': '/' })).toMatchObject({ status: 304, body: '' })
   expect(await client.request({ ':method': 'HEAD', ':path': '/' })).toMatchObject({ status: 200, body: '' })
+})
+
+test('an answer that HTTP/2 has no way to say is a bad gateway', async () => {
+  const upstream = await startRawUpstream((socket) =>
+    socket.end('HTTP/1.1 999 Odd\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok'),
+  )
+  const { client } = await startSecure(upstreamConfig(upstream.url))
+  expect((await client.request({ ':path': '/' })).status).toBe(502)
+  expect((await client.request({ ':path': '/healthz' })).status).toBe(200)
 })
 
 test('a client that breaks off is no trouble, and its upstream hears of it', async () => {

@@ -102,6 +102,9 @@ export class Http2Response extends Writable {
     more?: OutgoingHttpHeaders | readonly string[],
   ): this {
     if (this.headersSent) throw new Error('the head was written already')
+    // Others are not allowed in HTTP/2, which would be found out when nobody could be told any more.
+    if (!Number.isInteger(status) || status < 200 || status > 599)
+      throw new RangeError(`no status of HTTP: ${status}`)
     this.statusCode = status
     const given = typeof reason === 'object' ? reason : more
     for (const [name, value] of grouped(given ?? [])) this.setHeader(name, value)
@@ -208,7 +211,11 @@ export class Http2Response extends Writable {
     if (stream.destroyed || stream.closed) return
     const headers: Http2Headers = { ':status': this.statusCode }
     for (const [name, value] of this.fields) if (!ofConnection.has(name)) headers[name] = value
-    stream.respond(headers, { endStream: isEnd })
+    try {
+      stream.respond(headers, { endStream: isEnd })
+    } catch {
+      stream.close(internalError)
+    }
   }
 }
 
