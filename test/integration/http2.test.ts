@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createNode, type EvenkeelNode } from 'evenkeel/sdk'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
+import { fuzzHttp2 } from '../support/http2-fuzz.ts'
 import {
   echo,
   launchTestGateway,
@@ -9,6 +10,7 @@ import {
   startTestNode,
   type TestGateway,
 } from '../support/in-process.ts'
+import { createRandom, testSeed } from '../support/random.ts'
 import {
   Http2Client,
   handshake,
@@ -305,4 +307,14 @@ test('what is agreed on by ALPN', async () => {
   expect(await agreed(['http/1.1', 'h2'])).toBe('h2')
   expect(await agreed(['http/1.1'])).toBe('http/1.1')
   await expect(agreed(['spdy/3'])).rejects.toThrow()
+})
+
+test('frames that nobody would send are no trouble to anybody else', async () => {
+  const random = createRandom(testSeed('HTTP/2 frames'))
+  for (let i = 0; i < 5; i++)
+    await Promise.all(Array.from({ length: 10 }, () => fuzzHttp2(shared.publicPort, random, 40)))
+  const client = new Http2Client(shared.publicPort)
+  const { headers, stream } = await openSession(client)
+  expect((await client.request(headers, 'after all that')).status).toBe(202)
+  expect((await stream.next()).data).toBe('after all that')
 })
