@@ -2,10 +2,11 @@ import { once } from 'node:events'
 import { Socket } from 'engine.io-client'
 import { createNode } from 'evenkeel/sdk'
 import { expect, onTestFinished, test } from 'vitest'
+import { encodeTunnelFrame } from '../../src/protocol/tunnel-frames.ts'
 import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
 import { llmConfig, startLlmServer } from '../support/llm.ts'
 import { modelOf } from '../support/llm-story.ts'
-import { Http2Client, localCertificate, tlsListener } from '../support/tls.ts'
+import { Http2Client, Http2Events, localCertificate, tlsListener } from '../support/tls.ts'
 import { startHttpUpstream, startRawUpstream } from '../support/upstreams.ts'
 
 async function startSecure(
@@ -140,6 +141,20 @@ test('Engine.IO: polling over HTTP/2, and the upgrade to a WebSocket beside it',
   await new Promise((resolve) => socket.on('upgrade', resolve))
   socket.send('over a WebSocket')
   await expect.poll(() => got).toEqual(['over a WebSocket'])
+})
+
+test('evenkeel.v1 over HTTP', async () => {
+  const { gateway, client } = await startSecure()
+  await startTestNode(gateway, echo)
+  const stream = new Http2Events(client.stream({ ':method': 'POST', ':path': '/sse/v1' }, 'h{}'))
+  const id = (await stream.next('open')).data
+  expect(JSON.parse((await stream.next()).data)).toMatch(/^w\{"session"/)
+  const frames = Buffer.concat(['mone', 'mtwo'].flatMap(encodeTunnelFrame))
+  const post = { ':method': 'POST', ':path': `/sse/v1/${id}` }
+  expect((await client.request(post, frames)).status).toBe(204)
+  const got = [await stream.next(), await stream.next(), await stream.next()]
+  const said = got.map(({ data }) => JSON.parse(data) as string)
+  expect(said.filter((frame) => frame.startsWith('m'))).toEqual(['mone', 'mtwo'])
 })
 
 test('runs: started, read, read again, cancelled', async () => {
