@@ -118,7 +118,7 @@ export async function startGateway(
     extra,
     deflate: config.websocket.deflate === 'off' ? null : config.websocket.deflate,
     tls: publicTls,
-    readiness,
+    readiness: () => readiness((one) => one.hints()),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
   const configuration = new RunningConfig({ gatewayId: id, config, tokens, logger, origin, apply })
@@ -133,7 +133,7 @@ export async function startGateway(
     logger,
     config: configuration,
     listenHost: config.internal.host,
-    readyz: readiness,
+    readyz: () => readiness((one) => one.problems()),
     forwarded: (request, response) => clients.forwarded.forwarded(request, response),
   })
   const { handshakeMs } = gateway.limits
@@ -160,9 +160,9 @@ export async function startGateway(
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
   })
 
-  function readiness(): { ready: boolean; reasons: string[] } {
+  function readiness(ofTls: (one: ListenerTls) => string[]): { ready: boolean; reasons: string[] } {
     const { ready, reasons } = operator.readiness()
-    return { ready, reasons: [...reasons, ...tls.flatMap((one) => one.problems())] }
+    return { ready, reasons: [...reasons, ...tls.flatMap(ofTls)] }
   }
 
   function ownPorts(): number[] {

@@ -49,7 +49,12 @@ export class ListenerTls {
     this.refused++
   }
 
-  /** Sentences for `/readyz`. */
+  /** The same for everybody, who need not know where files are. */
+  hints(): string[] {
+    return this.problems().length === 0 ? [] : [`${this.listener} listener: its certificates need attention`]
+  }
+
+  /** Sentences for `/readyz` of operators. */
   problems(): string[] {
     return this.certificates.problems(Date.now()).map((problem) => `${this.listener} listener: ${problem}`)
   }

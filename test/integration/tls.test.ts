@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { echo, startTestGateway, startTestNode, type TestGateway } from '../support/in-process.ts'
 import {
+  Http2Client,
   handshake,
   makeCertificate,
   type Pair,
@@ -121,6 +122,11 @@ test('one that has expired is used, and said to be', async () => {
   expect((await readyOf(gateway)).reasons).toEqual([
     expect.stringMatching(/^public listener: the certificate in .*old\.example\.pem has expired on 2/),
   ])
+  const seen = await new Http2Client(gateway.publicPort).request({ ':path': '/readyz' })
+  expect(JSON.parse(seen.body)).toEqual({
+    ready: true,
+    reasons: ['public listener: its certificates need attention'],
+  })
   const expiry = /evenkeel_tls_certificate_expiry_seconds\{listener="public",file="[^"]+"\} (-?\d+)/
   expect(Number(expiry.exec(await metricsOf(gateway))![1])).toBeLessThan(-80_000)
 })

@@ -170,7 +170,7 @@ export class Http2Front {
     if (session.destroyed) return
     this.counters[why]++
     const { socket } = this.peers.get(session)!
-    // A number in place of the error, as the manual has it for HTTP/2 streams only: with undefined, the code would be lost.
+    // The code in place of the error: beside an error of undefined, Node would take it for 0.
     session.destroy(h2.NGHTTP2_ENHANCE_YOUR_CALM as never)
     cutSoon(socket)
   }
