@@ -10,6 +10,7 @@ export default defineConfig({
       'test/support/install-redis.ts',
       'test/support/install-chromium.ts',
       'test/support/build-dashboard.ts',
+      'test/support/install-haproxy.ts',
     ],
     testTimeout: 30_000,
     hookTimeout: 30_000,

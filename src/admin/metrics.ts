@@ -212,6 +212,14 @@ function registerTraffic(registry: Registry, operator: Operator): void {
     in: operator.counters.messagesIn,
     out: operator.counters.messagesOut,
   }))
+  labelled(
+    'tcp_bytes_total',
+    'Bytes of tcp listeners from clients (in) and to clients (out).',
+    'direction',
+    () => ({
+      ...operator.counters.tcpBytes,
+    }),
+  )
   total('messages_lost_total', 'Messages known to be lost.', () => operator.counters.messagesLost)
   total(
     'messages_duplicated_total',

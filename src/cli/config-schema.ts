@@ -5,7 +5,9 @@ import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
 import { edgeShape } from './edge-schema.ts'
+import { proxyProtocolShape } from './proxy-protocol.ts'
 import { routesSchema } from './routes-schema.ts'
+import { tcpSchema } from './tcp-schema.ts'
 import { tlsSchema } from './tls-schema.ts'
 import { poolsSchema } from './upstreams-schema.ts'
 
@@ -46,22 +48,25 @@ function limitsShape(): Record<keyof Limits, z.ZodDefault<z.ZodInt>> {
   return Object.fromEntries(fields)
 }
 
-function listener(host: string, defaultPort: number, description: string) {
-  return z
-    .strictObject({
-      host: text.default(host).describe('Address to listen on.'),
-      port: port.default(defaultPort).describe('0 takes any free port.'),
-      tls: tlsSchema.exactOptional(),
-    })
-    .prefault({})
-    .describe(description)
+function listenerShape(host: string, defaultPort: number) {
+  return {
+    host: text.default(host).describe('Address to listen on.'),
+    port: port.default(defaultPort).describe('0 takes any free port.'),
+    tls: tlsSchema.exactOptional(),
+  }
 }
 
 /** The configuration file. Every key is optional; the defaults run a gateway on one machine. */
 export const configSchema = z.strictObject({
   $schema: z.string().exactOptional().describe('For editors; the gateway ignores it.'),
-  public: listener('0.0.0.0', 8080, 'Where clients connect.'),
-  internal: listener('127.0.0.1', 8081, 'Links of nodes, admin API, metrics and health.'),
+  public: z
+    .strictObject({ ...listenerShape('0.0.0.0', 8080), ...proxyProtocolShape })
+    .prefault({})
+    .describe('Where clients connect.'),
+  internal: z
+    .strictObject(listenerShape('127.0.0.1', 8081))
+    .prefault({})
+    .describe('Links of nodes, admin API, metrics and health.'),
   redis: text
     .exactOptional()
     .describe(
@@ -120,6 +125,7 @@ export const configSchema = z.strictObject({
     .describe('The pool of nodes that serves clients where no route says otherwise.'),
   pools: poolsSchema,
   routes: routesSchema,
+  tcp: tcpSchema,
   allowedOrigins: z
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')

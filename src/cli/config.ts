@@ -6,7 +6,9 @@ import { ConfigError, mistake, type PlacedMistake } from './config-error.ts'
 import { type ConfigPlace, configComplaintText, type RawConfig, readConfigText } from './config-file.ts'
 import { configSchema, type GatewayConfig, type GatewayTokens } from './config-schema.ts'
 import { balanceMistakes } from './pool-rules.ts'
+import { proxyProtocolMistakes, proxyProtocolPoolMistakes } from './proxy-protocol.ts'
 import { routeMistakes } from './route-rules.ts'
+import { tcpMistakes } from './tcp-listeners.ts'
 import { resolveCertificateFiles } from './tls.ts'
 import { trustMistakes } from './trust.ts'
 import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
@@ -128,12 +130,19 @@ function inconsistencies(config: GatewayConfig): PlacedMistake[] {
     const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
     mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  return [...mistakes, ...leadingMistakes(config), ...trustMistakes(config)]
+  const ofPeers = [...proxyProtocolMistakes(['public'], config.public), ...trustMistakes(config)]
+  return [...mistakes, ...ofPeers, ...leadingMistakes(config)]
 }
 
 /** Of what leads where. */
 function leadingMistakes(config: GatewayConfig): PlacedMistake[] {
-  return [...poolMistakes(config), ...routeMistakes(config), ...balanceMistakes(config)]
+  return [
+    ...poolMistakes(config),
+    ...routeMistakes(config),
+    ...tcpMistakes(config),
+    ...proxyProtocolPoolMistakes(config),
+    ...balanceMistakes(config),
+  ]
 }
 
 /** Throws ConfigError. */

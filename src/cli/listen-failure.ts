@@ -11,7 +11,9 @@ export function listenFailure(error: unknown, config: GatewayConfig): CommandFai
     EADDRNOTAVAIL: 'this machine has no such address; choose --host and --internal-host',
     ENOTSUP: 'this system does not let workers share a port (SO_REUSEPORT); set workers to 1',
   }
-  const remedy = code === undefined ? undefined : remedies[code]
+  const isTcp = config.tcp.some((one) => one.port === port)
+  const remedy =
+    code === undefined ? undefined : isTcp ? 'choose another port for that listener of tcp' : remedies[code]
   return remedy === undefined
     ? null
     : new CommandFailed(`Cannot listen on ${place}: ${remedy}.`, { cause: error })

@@ -33,6 +33,7 @@ export async function runGateway(sources: ConfigSources, extra?: Extra): Promise
       gateway: gateway.operator.gatewayId,
       public: { host: config.public.host, port: gateway.publicPort },
       internal: { host: config.internal.host, port: gateway.internalPort },
+      ...(gateway.tcpPorts.length > 0 ? { tcp: gateway.tcpPorts } : {}),
     },
     'gateway ready',
   )

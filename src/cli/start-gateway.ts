@@ -14,6 +14,7 @@ import { createStats } from '../admin/stats.ts'
 import type { GatewayEntry } from '../cluster/entry.ts'
 import type { ClusterMember } from '../cluster/member.ts'
 import { MemoryCluster } from '../cluster/memory.ts'
+import { requireProxyHeaders } from '../edge/proxy-headers.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
 import { createSecureServer } from '../edge/tls/secure-server.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
@@ -24,7 +25,6 @@ import { LinkedNode } from '../gateway/linked-node.ts'
 import type { Operator, OperatorEvent } from '../gateway/operator.ts'
 import { OperatorView } from '../gateway/operator-view.ts'
 import type { RunService } from '../gateway/run-types.ts'
-import type { UpstreamMigrate } from '../gateway/upstream-entry.ts'
 import { createLinkAcceptor } from '../link/accept.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError, statusOf } from '../protocol/errors.ts'
@@ -34,9 +34,12 @@ import { edgeSettings, warnOfPersistence } from './edge-settings.ts'
 import type { Logger } from './logger.ts'
 import { refusalOfOwn } from './own-listeners.ts'
 import { commonRules, rulesByPool } from './pool-rules.ts'
+import { proxyHeadersOf } from './proxy-protocol.ts'
+import { refusalLog } from './refusal-log.ts'
 import { type ConfigOrigin, type ParentConfig, RunningConfig } from './running-config.ts'
+import { tcpListeners, tcpOnlyPools } from './tcp-listeners.ts'
 import { ListenerTls } from './tls.ts'
-import { onlyUpstreams, upstreamPools } from './upstream-pools.ts'
+import { onlyUpstreams, upstreamPools, upstreamRules } from './upstream-pools.ts'
 
 export interface RunningGateway {
   readonly operator: Operator
@@ -45,6 +48,8 @@ export interface RunningGateway {
   readonly runs: RunService
   readonly publicPort: number
   readonly internalPort: number
+  /** Of `tcp`, in its order. */
+  readonly tcpPorts: readonly number[]
   /**
    * Not ready and without a public listener from now on; clients leave, spread over `limits.gatewayDrainMs`, and what upstreams are
    * answering is waited for, at most `limits.answerDrainMs`.
@@ -84,7 +89,7 @@ export async function startGateway(
   const fallbackSecret = randomBytes(32)
   warnOfPersistence(config, tokens, logger)
   const directory = new Directory({
-    pools: upstreamPools(onlyUpstreams(config)),
+    pools: upstreamPools(onlyUpstreams(config), tcpOnlyPools(config)),
     shared: cluster.upstreams,
     probe: probeUpstream,
     refuse: (address) => refusalOfOwn(address, ownPorts(), cluster.registry.entries()),
@@ -96,7 +101,7 @@ export async function startGateway(
     limits,
     ...gatewayRules(config),
     cluster,
-    upstreams: { source: directory, migrate: migrateByPool(config) },
+    upstreams: { source: directory, pools: upstreamRules(onlyUpstreams(config)) },
   })
   const drain = new GatewayDrain(gateway, turnAway)
   const operator = new OperatorView(gateway, drain, directory)
@@ -121,6 +126,9 @@ export async function startGateway(
     readiness: () => readiness((one) => one.hints()),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
+  const proxies = proxyHeadersOf(config.public, refusalLog(logger, 'public'))
+  const headers = proxies && requireProxyHeaders(clients.server, () => limits.handshakeMs, proxies)
+  const tcp = tcpListeners(config, gateway, logger)
   const configuration = new RunningConfig({ gatewayId: id, config, tokens, logger, origin, apply })
   const metrics = createMetrics(operator, configuration, { tls, http2: clients.http2 })
   const stats = createStats(operator)
@@ -166,8 +174,9 @@ export async function startGateway(
   }
 
   function ownPorts(): number[] {
-    const listening = [internalFront, clients.server].filter(({ listening }) => listening).map(portOf)
-    return [config.internal.port, config.public.port, ...listening]
+    const servers = [internalFront, clients.server, ...tcp.map(({ server }) => server)]
+    const listening = servers.filter(({ listening }) => listening).map(portOf)
+    return [config.internal.port, config.public.port, ...config.tcp.map(({ port }) => port), ...listening]
   }
 
   /** Throws with nothing changed. */
@@ -176,8 +185,8 @@ export async function startGateway(
     const upstreams = onlyUpstreams(next)
     const conflict = gateway.kindConflict(new Set(Object.keys(upstreams)))
     if (conflict !== null) throw new EvenkeelError('CONFLICT', conflict)
-    directory.configure(upstreamPools(upstreams))
-    gateway.upstreams!.configure(migrateByPool(next))
+    directory.configure(upstreamPools(upstreams, tcpOnlyPools(next)))
+    gateway.upstreams!.configure(upstreamRules(upstreams))
     const isBounded = isDeepStrictEqual(limits, { ...limits, ...next.limits })
     Object.assign(limits, next.limits)
     gateway.configure(gatewayRules(next))
@@ -202,6 +211,7 @@ export async function startGateway(
 
   async function turnAway(): Promise<void> {
     clients.stopAccepting()
+    for (const listener of tcp) listener.stopAccepting()
     await announce('draining').catch((error: unknown) =>
       logger.warn({ err: error }, 'the cluster was not told of the drain'),
     )
@@ -223,7 +233,9 @@ export async function startGateway(
     for (const { certificates } of tls) certificates.close()
     links.close()
     await new Promise((resolve) => setTimeout(resolve, lastWordsMs))
+    headers?.close()
     clients.close()
+    for (const listener of tcp) listener.close()
     links.terminate()
     internal.closeAllConnections()
     metrics.close()
@@ -238,8 +250,12 @@ export async function startGateway(
     // Who has clients is known to the others, and knows them: requests of one client may come to any of them.
     await announce('active')
     await cluster.registry.refresh()
-    const publicPort = await listen(clients.server, { ...config.public, reusePort: config.workers > 1 })
-    return { operator, configuration, runs: gateway.runs, publicPort, internalPort, leave, close }
+    const reusePort = config.workers > 1
+    const publicPort = await listen(clients.server, { ...config.public, reusePort })
+    const tcpPorts: number[] = []
+    for (const [index, { host, port }] of config.tcp.entries())
+      tcpPorts.push(await listen(tcp[index]!.server, { host, port, reusePort }))
+    return { operator, configuration, runs: gateway.runs, publicPort, internalPort, tcpPorts, leave, close }
   } catch (error) {
     await close()
     throw error
@@ -257,10 +273,6 @@ function gatewayRules(config: GatewayConfig): GatewayRules {
     history: config.channels.history,
     rebalance: { ...rebalance, maxMovesPerRound: rebalance.maxMovesPerRound ?? null },
   }
-}
-
-function migrateByPool(config: GatewayConfig): Map<string, UpstreamMigrate> {
-  return new Map(Object.entries(onlyUpstreams(config)).map(([name, { migrate }]) => [name, migrate]))
 }
 
 export function newGatewayId(): string {

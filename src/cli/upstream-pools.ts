@@ -1,4 +1,5 @@
 import { parseAddress, parseBlock } from '../core/net/address.ts'
+import type { ProxyProtocolVersion } from '../core/net/proxy-protocol.ts'
 import {
   defaultUpstreamId,
   isUpstreamId,
@@ -6,6 +7,7 @@ import {
   upstreamIdRule,
 } from '../core/net/upstream-url.ts'
 import type { UpstreamPool } from '../gateway/upstream-directory.ts'
+import type { UpstreamRules } from '../gateway/upstream-entry.ts'
 import { mistake, type PlacedMistake } from './config-error.ts'
 import type { GatewayConfig } from './config-schema.ts'
 import { nodePools } from './route-rules.ts'
@@ -18,15 +20,33 @@ export function onlyUpstreams(config: Pick<GatewayConfig, 'pools' | 'pool' | 'ro
   return Object.fromEntries(Object.entries(config.pools).filter(([name]) => !nodes.has(name)))
 }
 
-/** The pools as the directory of upstreams takes them. */
-export function upstreamPools(pools: Pools): UpstreamPool[] {
+/** The pools as the directory of upstreams takes them; those in `tcpOnly` are not asked by requests. */
+export function upstreamPools(pools: Pools, tcpOnly: ReadonlySet<string> = new Set()): UpstreamPool[] {
   return Object.entries(pools).map(([name, pool]) => ({
     name,
     upstreams: pool.upstreams.map((one) => (typeof one === 'string' ? { url: one } : one)),
     dns: pool.dns ?? null,
-    probe: { ...pool.probe, path: pool.probe.path ?? null },
+    probe: {
+      ...pool.probe,
+      path: pool.probe.path ?? null,
+      proxyProtocol: proxyProtocolOf(pool),
+    },
     allowedAddresses: pool.allowedAddresses ?? null,
+    tcpOnly: tcpOnly.has(name),
   }))
+}
+
+export function upstreamRules(pools: Pools): ReadonlyMap<string, UpstreamRules> {
+  return new Map(
+    Object.entries(pools).map(([name, pool]) => [
+      name,
+      { migrate: pool.migrate, proxyProtocol: proxyProtocolOf(pool) },
+    ]),
+  )
+}
+
+function proxyProtocolOf({ proxyProtocol = 'off' }: Pools[string]): ProxyProtocolVersion | null {
+  return proxyProtocol === 'off' ? null : proxyProtocol
 }
 
 /** What a schema of single values cannot say. */

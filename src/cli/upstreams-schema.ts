@@ -8,7 +8,7 @@ const weight = z.number().positive().max(1_000_000)
 
 const url = z
   .string()
-  .regex(/^https?:\/\/[^\s/?#@]+\/?$/)
+  .regex(/^(?:https?|tcp):\/\/[^\s/?#@]+\/?$/)
   .refine((text) => URL.canParse(text))
   .meta({ examples: ['http://127.0.0.1:3000'] })
 
@@ -33,7 +33,7 @@ const dns = z
       .default('A')
       .describe('A: A and AAAA records. SRV: these bring ports and weights along.'),
     port: z.int().min(1).max(65_535).exactOptional().describe('For A. Default: that of the scheme.'),
-    scheme: z.enum(['http', 'https']).default('http'),
+    scheme: z.enum(['http', 'https', 'tcp']).default('http'),
     intervalMs: z.int().min(100).max(timerMsMax).default(5_000).describe('Milliseconds between look-ups.'),
     servers: z
       .array(z.string().min(1).max(255))
@@ -76,6 +76,12 @@ const pool = z.strictObject({
     .default('drain')
     .describe(
       'drain: sessions stay with their upstream until they end. redial: they move by a new connection to another one.',
+    ),
+  proxyProtocol: z
+    .enum(['off', 'v1', 'v2'])
+    .exactOptional()
+    .describe(
+      'Default: off. v1, v2: connections to its upstreams begin with a PROXY protocol header that names the client; requests are then sent over a connection each.',
     ),
   probe,
   allowedAddresses: z

@@ -12,7 +12,7 @@ export interface DnsQuery {
   /** For `A`; default 80, or 443 with `https`. */
   readonly port?: number
   /** Default `http`. */
-  readonly scheme?: 'http' | 'https'
+  readonly scheme?: 'http' | 'https' | 'tcp'
   /** From one answer to the next question; default 5 s. */
   readonly intervalMs?: number
   /** `address` or `address:port` of name servers. Default: the system's. */

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import { clientBehind, type SeenClient, type TrustRules } from '../core/net/forwarded.ts'
+import { peerAddress } from './peer-address.ts'
 
 /** Of requests that have come through a trusted proxy. */
 const seen = new WeakMap<IncomingMessage, SeenClient>()
@@ -38,8 +39,7 @@ export function clientHost(request: IncomingMessage): string {
   return seen.get(request)?.host ?? request.headers.host ?? ''
 }
 
-/** The other end of the connection. */
+/** The other end of the connection, or whom that has named by the PROXY protocol. */
 function peerOf({ socket }: IncomingMessage): string {
-  const address = socket.remoteAddress ?? ''
-  return address.startsWith('::ffff:') ? address.slice(7) : address
+  return peerAddress(socket)
 }

@@ -4,6 +4,7 @@ import { namesLoopback } from '../core/net/address-rules.ts'
 import {
   defaultUpstreamId,
   isUpstreamId,
+  originOfUrl,
   parseUpstreamUrl,
   upstreamIdRule,
   upstreamUrlRule,
@@ -65,7 +66,10 @@ export function mergeSpecs(
 /** Whether a member can go on with the other spec, weight aside. */
 export function isSameServer(a: UpstreamSpec, b: UpstreamSpec): boolean {
   return (
-    a.pool === b.pool && a.url.origin === b.url.origin && a.origin === b.origin && a.address === b.address
+    a.pool === b.pool &&
+    originOfUrl(a.url) === originOfUrl(b.url) &&
+    a.origin === b.origin &&
+    a.address === b.address
   )
 }
 

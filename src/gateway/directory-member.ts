@@ -1,4 +1,5 @@
 import { ProbeState } from '../core/health/probe.ts'
+import { originOfUrl } from '../core/net/upstream-url.ts'
 import type { DrainOrder } from '../protocol/link-records.ts'
 import type {
   ProbeSettings,
@@ -59,7 +60,7 @@ export class DirectoryMember {
   view(ejection: string | null): UpstreamView {
     const { id, pool, origin, url } = this.spec
     const { address, weight, drain } = this
-    const base = { id, pool, url: url.origin, origin, weight, drain }
+    const base = { id, pool, url: originOfUrl(url), origin, weight, drain }
     if (address === null) {
       const reason = this.problem ?? 'its name is not looked up yet'
       return { ...base, address: null, health: 'unresolved', reason }

@@ -6,7 +6,9 @@ import { parseBlock } from '../core/net/address.ts'
 import { type AddressRules, refusalOfAddress } from '../core/net/address-rules.ts'
 import {
   defaultUpstreamId,
+  isTcpUrl,
   isUpstreamId,
+  originOfUrl,
   parseUpstreamUrl,
   upstreamIdRule,
   upstreamUrlRule,
@@ -239,6 +241,8 @@ export class Directory implements UpstreamDirectory {
     }
     const url = parseUpstreamUrl(text)
     if (url === null) throw badRequest(`url: expected ${upstreamUrlRule}`)
+    if (isTcpUrl(url) && !pool.settings.tcpOnly)
+      throw badRequest(`url: pool ${name} is not only for listeners of tcp; use http: or https:`)
     if (!isWeight(weight)) throw badRequest('weight must be a number above 0, at most 1000000')
     const id = given ?? defaultUpstreamId(url)
     if (!isUpstreamId(id)) throw badRequest(`id: expected ${upstreamIdRule}`)
@@ -246,7 +250,7 @@ export class Directory implements UpstreamDirectory {
     if (known !== undefined && known.origin !== 'store')
       throw new EvenkeelError('CONFLICT', `upstream ${id} is in pool ${known.pool} already`)
     if (this.options.isTaken?.(id)) throw new EvenkeelError('CONFLICT', `id: a node that is linked is ${id}`)
-    const stored = { id, pool: name, url: url.origin, weight }
+    const stored = { id, pool: name, url: originOfUrl(url), weight }
     const found = await findAddress(this.finder, pool.allowed, storedSpec(stored), null)
     if (found.address === null)
       throw new EvenkeelError(found.refused ? 'FORBIDDEN' : 'BAD_REQUEST', `url: ${found.problem}`)
@@ -324,7 +328,11 @@ export class Directory implements UpstreamDirectory {
     const pools = [...this.pools.values()]
     const stored: UpstreamSpec[] = []
     for (const upstream of this.stored.upstreams.values()) {
-      if (this.pools.has(upstream.pool)) stored.push(storedSpec(upstream))
+      const pool = this.pools.get(upstream.pool)
+      const spec = storedSpec(upstream)
+      if (pool !== undefined && isTcpUrl(spec.url) && !pool.settings.tcpOnly)
+        complain(`upstream ${upstream.id} is not used: requests are sent to its pool ${upstream.pool}`)
+      else if (pool !== undefined) stored.push(spec)
       else complain(`upstream ${upstream.id} is not used: its pool ${upstream.pool} is not configured here`)
     }
     const lists = [...pools.map(({ configured }) => configured), ...pools.map(({ found }) => found), stored]

@@ -89,7 +89,8 @@ export class Gateway {
   readonly startedAt = Date.now()
   readonly limits: Readonly<Limits>
   readonly counters: Counters = {
-    connections: { websocket: 0, sse: 0, 'socket.io': 0, 'engine.io': 0 },
+    connections: { websocket: 0, sse: 0, 'socket.io': 0, 'engine.io': 0, tcp: 0 },
+    tcpBytes: { in: 0, out: 0 },
     messagesIn: 0,
     messagesOut: 0,
     messagesLost: 0,

@@ -293,7 +293,7 @@ function assertChannelName(name: string): void {
 }
 
 function byTransport(node: NodeEntry): NodeView['sessionsByTransport'] {
-  const counts = { websocket: 0, sse: 0, 'socket.io': 0, 'engine.io': 0 }
+  const counts = { websocket: 0, sse: 0, 'socket.io': 0, 'engine.io': 0, tcp: 0 }
   for (const { transport } of node.assigned) counts[transport]++
   return counts
 }

@@ -239,6 +239,8 @@ export type MigrationOutcome =
 /** Totals since the gateway started; `connections` are those open now. */
 export interface Counters {
   connections: Record<SessionMeta['transport'], number>
+  /** Of `tcp` listeners, from clients (in) and to them. */
+  tcpBytes: { in: number; out: number }
   messagesIn: number
   messagesOut: number
   messagesLost: number

@@ -1,4 +1,5 @@
 import type { DnsQuery } from '../cluster/dns-discovery.ts'
+import type { ProxyProtocolVersion } from '../core/net/proxy-protocol.ts'
 import type { DrainOrder } from '../protocol/link-records.ts'
 
 /** Where an upstream comes from: the configuration, a DNS name in it, or the store that all gateways share. */
@@ -127,6 +128,8 @@ export interface UpstreamPool {
   readonly probe: ProbeSettings
   /** CIDR blocks; null: everything but what is never an upstream (link-local, metadata, unspecified, multicast, foreign names for loopback). */
   readonly allowedAddresses: readonly string[] | null
+  /** It takes `tcp:` URLs: no request is ever sent to its upstreams. Default: false. */
+  readonly tcpOnly?: boolean
 }
 
 export interface ConfiguredUpstream {
@@ -145,4 +148,6 @@ export interface ProbeSettings {
   readonly timeoutMs: number
   /** Failures in a row until it is unhealthy; default 3. One success brings it back. */
   readonly failures: number
+  /** Requests of probes begin with a header that says that they are for nobody. Default null. */
+  readonly proxyProtocol?: ProxyProtocolVersion | null
 }

@@ -1,10 +1,19 @@
 import type { Candidate } from '../core/balance/candidate.ts'
+import type { ProxyProtocolVersion } from '../core/net/proxy-protocol.ts'
+import { originOfUrl } from '../core/net/upstream-url.ts'
 import type { Steer } from '../protocol/link-records.ts'
 import { type NodeDescription, NodeEntry } from './node-entry.ts'
 import type { Upstream, UpstreamOutcome, UpstreamSource } from './upstream-directory.ts'
 
 /** `drain`: sessions stay until they end. `redial`: they move by a new connection to another upstream. */
 export type UpstreamMigrate = 'drain' | 'redial'
+
+/** What a pool's configuration says of how its upstreams are used. */
+export interface UpstreamRules {
+  readonly migrate: UpstreamMigrate
+  /** Default null. */
+  readonly proxyProtocol?: ProxyProtocolVersion | null
+}
 
 /** After a connection could not be made the upstream gets nothing for this long, unless its probes say more. */
 const refusingMs = 500
@@ -14,6 +23,8 @@ export class UpstreamEntry extends NodeEntry {
   /** As the directory said last. */
   upstream: Upstream
   migrate: UpstreamMigrate
+  /** Connections to it begin with a header that says whose they are; null: they do not. */
+  proxyProtocol: ProxyProtocolVersion | null
   /** It is on no list any more, and goes when it is empty. */
   leaving = false
   /** Clients whose connection to it is being made. */
@@ -25,12 +36,23 @@ export class UpstreamEntry extends NodeEntry {
   private timer: NodeJS.Timeout | null = null
 
   /** `tried`: what was refusing may be tried again. */
-  constructor(upstream: Upstream, migrate: UpstreamMigrate, source: UpstreamSource, tried: () => void) {
+  constructor(
+    upstream: Upstream,
+    { migrate, proxyProtocol = null }: UpstreamRules,
+    source: UpstreamSource,
+    tried: () => void,
+  ) {
     super(upstream.id, upstream.pool, upstream.weight)
     this.upstream = upstream
     this.migrate = migrate
+    this.proxyProtocol = proxyProtocol
     this.source = source
     this.tried = tried
+  }
+
+  configure({ migrate, proxyProtocol = null }: UpstreamRules): void {
+    this.migrate = migrate
+    this.proxyProtocol = proxyProtocol
   }
 
   override get pending(): number {
@@ -54,7 +76,7 @@ export class UpstreamEntry extends NodeEntry {
 
   get description(): NodeDescription {
     const { url } = this.upstream
-    return { host: url.host, pid: null, version: null, url: url.origin, linkRttMs: null }
+    return { host: url.host, pid: null, version: null, url: originOfUrl(url), linkRttMs: null }
   }
 
   /** The directory keeps it, for all gateways. */

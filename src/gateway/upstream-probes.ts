@@ -1,5 +1,6 @@
 import { StallDetector } from '../core/health/heartbeat.ts'
 import { OutlierDetector } from '../core/health/outlier.ts'
+import type { ProxyProtocolVersion } from '../core/net/proxy-protocol.ts'
 import type { DirectoryMember } from './directory-member.ts'
 import type {
   ProbeSettings,
@@ -14,6 +15,8 @@ export interface ProbeTarget {
   address: UpstreamAddress
   /** null: a TCP connection is enough. */
   path: string | null
+  /** See `ProbeSettings`. */
+  proxyProtocol: ProxyProtocolVersion | null
 }
 
 export interface UpstreamProbesOptions {
@@ -96,12 +99,12 @@ export class UpstreamProbes {
   probeIfDue(member: DirectoryMember, now = this.options.now()): void {
     const { address, probe, spec } = member
     if (address === null || this.running >= probesAtOnce || !probe.isDue(now)) return
-    const { path, timeoutMs } = this.options.settings(spec.pool)
+    const { path, timeoutMs, proxyProtocol = null } = this.options.settings(spec.pool)
     probe.begin(now, this.options.random())
     const run = {}
     member.running = run
     this.running++
-    void this.options.probe({ url: spec.url, address, path }, timeoutMs).then((failure) => {
+    void this.options.probe({ url: spec.url, address, path, proxyProtocol }, timeoutMs).then((failure) => {
       this.running--
       if (member.running === run) this.ended(member, failure)
     })

@@ -1,28 +1,29 @@
 import type { SessionMeta } from '../protocol/link-records.ts'
 import type { ClientConnection } from './client-connection.ts'
 import type { Gateway } from './gateway.ts'
+import { TcpSession } from './tcp-session.ts'
 import type { UpstreamDial } from './upstream-connection.ts'
 import type { Upstream, UpstreamChange, UpstreamSource } from './upstream-directory.ts'
-import { UpstreamEntry, type UpstreamMigrate } from './upstream-entry.ts'
+import { UpstreamEntry, type UpstreamRules } from './upstream-entry.ts'
 import { UpstreamSession } from './upstream-session.ts'
 
 export interface UpstreamsOptions {
   readonly source: UpstreamSource
-  /** How sessions leave an upstream, by pool. These pools have upstreams and nothing else. */
-  readonly migrate: ReadonlyMap<string, UpstreamMigrate>
+  /** By pool. These pools have upstreams and nothing else. */
+  readonly pools: ReadonlyMap<string, UpstreamRules>
 }
 
 /** Keeps the gateway's nodes as the directory of upstreams says. */
 export class Upstreams {
   readonly source: UpstreamSource
   private readonly gateway: Gateway
-  private migrate: ReadonlyMap<string, UpstreamMigrate>
+  private pools: ReadonlyMap<string, UpstreamRules>
   private unsubscribe: (() => void) | null = null
 
-  constructor(gateway: Gateway, { source, migrate }: UpstreamsOptions) {
+  constructor(gateway: Gateway, { source, pools }: UpstreamsOptions) {
     this.gateway = gateway
     this.source = source
-    this.migrate = migrate
+    this.pools = pools
   }
 
   start(): void {
@@ -36,15 +37,17 @@ export class Upstreams {
   }
 
   /** What there is of a pool that is gone is drained: the source says that it is removed. */
-  configure(migrate: ReadonlyMap<string, UpstreamMigrate>): void {
-    this.migrate = migrate
-    for (const node of this.gateway.nodes.all())
-      if (node instanceof UpstreamEntry) node.migrate = migrate.get(node.pool) ?? node.migrate
+  configure(pools: ReadonlyMap<string, UpstreamRules>): void {
+    this.pools = pools
+    for (const node of this.gateway.nodes.all()) {
+      const rules = pools.get(node.pool)
+      if (node instanceof UpstreamEntry && rules !== undefined) node.configure(rules)
+    }
   }
 
   /** Whether the pool's nodes are upstreams. */
   has(pool: string): boolean {
-    return this.migrate.has(pool)
+    return this.pools.has(pool)
   }
 
   /** A client is connected, and so is its upstream: it gets a session, which is to `begin` over its line. */
@@ -61,6 +64,18 @@ export class Upstreams {
     })
     session.key = key
     session.attach(connection)
+    return session
+  }
+
+  /** A client is connected to the upstream, byte for byte. */
+  openTcpSession(entry: UpstreamEntry, address: string, connection: ClientConnection): TcpSession {
+    const { gateway } = this
+    const meta = { transport: 'tcp', address, path: '', query: '', headers: {}, subprotocol: '' } as const
+    const session = gateway.createSession(meta, null, ({ number, id, json }) => {
+      return new TcpSession(gateway, number, id, entry.pool, json, address, 'tcp')
+    })
+    session.attach(connection)
+    session.begin(entry)
     return session
   }
 
@@ -84,8 +99,8 @@ export class Upstreams {
 
   private added(upstream: Upstream): void {
     const { gateway } = this
-    const migrate = this.migrate.get(upstream.pool)
-    if (migrate === undefined) return
+    const rules = this.pools.get(upstream.pool)
+    if (rules === undefined) return
     const known = this.entry(upstream.id)
     // It has come back before its drain was over.
     if (known !== null && known.pool === upstream.pool) {
@@ -104,7 +119,7 @@ export class Upstreams {
       })
       return
     }
-    const entry = new UpstreamEntry(upstream, migrate, this.source, () => gateway.nodesChanged())
+    const entry = new UpstreamEntry(upstream, rules, this.source, () => gateway.nodesChanged())
     if (known !== null) gateway.nodes.remove(known)
     entry.health = 'down'
     entry.state = 'down'

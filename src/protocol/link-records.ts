@@ -426,7 +426,8 @@ export interface TakenInfo {
 /** What the node learns of a session's client. */
 export interface SessionMeta {
   id: string
-  transport: 'websocket' | 'sse' | 'socket.io' | 'engine.io'
+  /** `tcp` is seen by operators only. */
+  transport: 'websocket' | 'sse' | 'socket.io' | 'engine.io' | 'tcp'
   /** IP address of the client. */
   address: string
   path: string

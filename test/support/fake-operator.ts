@@ -27,7 +27,7 @@ export function fakeNode(id: string, change: Partial<NodeView> = {}): NodeView {
     state: 'active',
     health: 'healthy',
     sessions: 2,
-    sessionsByTransport: { websocket: 2, sse: 0, 'socket.io': 0, 'engine.io': 0 },
+    sessionsByTransport: { websocket: 2, sse: 0, 'socket.io': 0, 'engine.io': 0, tcp: 0 },
     sessionsHere: 2,
     reportedSessions: 2,
     maxSessions: null,
@@ -119,7 +119,8 @@ export class FakeOperator implements Operator {
   readonly startedAt = 1_700_000_000_000
   readonly limits = defaultLimits
   readonly counters: Counters = {
-    connections: { websocket: 3, sse: 1, 'socket.io': 0, 'engine.io': 0 },
+    connections: { websocket: 3, sse: 1, 'socket.io': 0, 'engine.io': 0, tcp: 2 },
+    tcpBytes: { in: 10, out: 20 },
     messagesIn: 10,
     messagesOut: 20,
     messagesLost: 0,

@@ -52,6 +52,7 @@ describe('layers', () => {
       pool: 'default',
       pools: {},
       routes: [],
+      tcp: [],
       workers: 1,
       allowedOrigins: 'same-host',
       trustedProxies: [],
@@ -239,6 +240,60 @@ describe('environment', () => {
   })
 })
 
+describe('PROXY protocol', () => {
+  test.each([
+    ['proxyProtocol: required', 'public.proxyProtocolFrom: expected the CIDR blocks of the proxies'],
+    ['proxyProtocolFrom: [10.0.0.0/8]', 'public.proxyProtocolFrom: goes with proxyProtocol: required'],
+    [
+      'proxyProtocol: required, proxyProtocolFrom: [10.0.0.0/8, proxy.example]',
+      'public.proxyProtocolFrom[1]: expected an address or a CIDR block such as 10.0.0.0/8, got "proxy.example"',
+    ],
+  ])('{%s} is refused', async (keys, message) => {
+    await expect(checkConfigFile(await file('proxy-bad.yaml', `public: {${keys}}`))).rejects.toThrow(message)
+  })
+})
+
+test.each([
+  'pools: { llm: { proxyProtocol: v2 } }',
+  'pools: { chat: { proxyProtocol: v1 } }\nroutes: [{ path: /, pool: chat, protocol: llm }]',
+])('%s is refused: one connection would carry several clients', async (text) => {
+  await expect(checkConfigFile(await file('proxy-llm.yaml', text))).rejects.toThrow(
+    /pools\.(llm|chat)\.proxyProtocol: not with protocol: llm/,
+  )
+})
+
+describe('tcp', () => {
+  const pools =
+    'pools: { db: { upstreams: ["tcp://10.0.0.7:5432"] }, web: { upstreams: [http://10.0.0.8] }, moving: { migrate: redial } }'
+
+  test('listeners, and URLs of upstreams that only they lead to', async () => {
+    const tcp = 'tcp: [{ port: 5432, pool: db }, { port: 8443, sni: { a.example: web, "*.example": db } }]'
+    const config = await checkConfigFile(await file('tcp.yaml', `${pools}\n${tcp}`))
+    expect(config.tcp).toEqual([
+      { host: '0.0.0.0', port: 5432, pool: 'db', idleMs: 3_600_000 },
+      { host: '0.0.0.0', port: 8443, sni: { 'a.example': 'web', '*.example': 'db' }, idleMs: 3_600_000 },
+    ])
+  })
+
+  test.each([
+    ['tcp: [{ port: 1 }]', 'tcp[0]: expected pool, sni or both'],
+    ['tcp: [{ port: 1, pool: other }]', 'tcp[0]: expected one of pools (db, web, moving), got "other"'],
+    ['tcp: [{ port: 1, pool: moving }]', 'pools.moving.migrate: tcp[0] leads here'],
+    ['tcp: [{ port: 8080, pool: db }]', 'tcp[0].port: it is that of public'],
+    ['tcp: [{ port: 8081, pool: db }]', 'tcp[0].port: it is one of internal'],
+    [
+      'tcp: [{ port: 1, pool: db }, { port: 1, host: 127.0.0.1, pool: db }]',
+      'tcp[1].port: it is that of tcp[0]',
+    ],
+    ['tcp: [{ port: 1, pool: db, proxyProtocol: required }]', 'tcp[0].proxyProtocolFrom: expected'],
+    ['tcp: [{ port: 1, sni: { "a.*": db } }]', 'tcp[0].sni'],
+    ['tcp: []', 'pools.db.upstreams[0]: tcp: URL, but no listener of tcp leads to pool db'],
+    ['tcp: [{ port: 1, pool: db }]\nroutes: [{ path: /, pool: db }]', 'pools.db.upstreams[0]: tcp: URL, but'],
+  ])('%s is refused', async (text, message) => {
+    await expect(checkConfigFile(await file('tcp-bad.yaml', `${pools}\n${text}`))).rejects.toThrow(message)
+  })
+})
+
 describe('pools and routes', () => {
   const text = `
 pools:
@@ -411,7 +466,7 @@ describe('mistakes in a file', () => {
     ['public:\n  prot: 80', '2:3: unknown key "public.prot"; did you mean "port"?'],
     ['zzzzzzzz: 1', '1:1: unknown key "zzzzzzzz"; allowed: $schema, public, internal'],
     ['public:\n  port: abc', '2:9: public.port: expected an integer from 0 to 65535, got "abc"'],
-    ['public:', '1:8: public: expected an object with the keys host, port, tls, got nothing (null)'],
+    ['internal:', '1:10: internal: expected an object with the keys host, port, tls, got nothing (null)'],
     [
       'policy: most-connections',
       '1:9: policy: expected one of "weighted-least-connections", "least-connections", "round-robin"',

@@ -13,7 +13,7 @@ function view(id: string, here: number, changes: Partial<NodeView> = {}): NodeVi
     sessions: 999,
     reportedSessions: 999,
     sessionsHere: here,
-    sessionsByTransport: { websocket: here, sse: 0, 'socket.io': 0, 'engine.io': 0 },
+    sessionsByTransport: { websocket: here, sse: 0, 'socket.io': 0, 'engine.io': 0, tcp: 0 },
     maxSessions: null,
     share: 0.9,
     fairShare: 0.5,

@@ -13,7 +13,7 @@ async function start(
 ): Promise<{ source: UpstreamSource; entries: UpstreamEntry[] }> {
   const { directory: source } = startDirectory([pool('p', { upstreams })], { probe: async () => null })
   await source.settled()
-  const entries = source.all().map((upstream) => new UpstreamEntry(upstream, migrate, source, () => {}))
+  const entries = source.all().map((upstream) => new UpstreamEntry(upstream, { migrate }, source, () => {}))
   return { source, entries }
 }
 

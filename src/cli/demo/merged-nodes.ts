@@ -23,6 +23,7 @@ function mergeNode(said: readonly NodeView[], gateways: number): NodeView {
       sse: sum(said, ({ sessionsByTransport }) => sessionsByTransport.sse),
       'socket.io': sum(said, ({ sessionsByTransport }) => sessionsByTransport['socket.io']),
       'engine.io': sum(said, ({ sessionsByTransport }) => sessionsByTransport['engine.io']),
+      tcp: sum(said, ({ sessionsByTransport }) => sessionsByTransport.tcp),
     },
     messagesPerSecond: sum(live, ({ messagesPerSecond }) => messagesPerSecond),
   }

@@ -35,6 +35,27 @@ export function parseBlock(text: string): Block | null {
   return bits >= 0 && bits <= width ? { ...address, bits } : null
 }
 
+/** As RFC 5952 says: lower case, no leading zeros, the longest run of zeros as `::`. */
+export function formatAddress({ family, value }: Address): string {
+  if (family === 4) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 0xffn).join('.')
+  const groups = Array.from({ length: 8 }, (_, index) =>
+    Number((value >> BigInt(112 - 16 * index)) & 0xffffn),
+  )
+  let best = { at: -1, length: 1 }
+  for (let at = 0; at < 8; at++) {
+    let length = 0
+    while (groups[at + length] === 0) length++
+    // A single group of zeros is written out.
+    if (length > best.length) best = { at, length }
+  }
+  const text = (from: number, to?: number) =>
+    groups
+      .slice(from, to)
+      .map((group) => group.toString(16))
+      .join(':')
+  return best.at === -1 ? text(0) : `${text(0, best.at)}::${text(best.at + best.length)}`
+}
+
 export function isInside({ family, value }: Address, block: Block): boolean {
   if (family !== block.family) return false
   const shift = BigInt((family === 4 ? 32 : 128) - block.bits)

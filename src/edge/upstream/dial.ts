@@ -6,7 +6,9 @@ import type { UpstreamOutcome } from '../../gateway/upstream-directory.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import type { Limits } from '../../protocol/limits.ts'
+import { clientAddress } from '../request-meta.ts'
 import { endToEnd, type HeaderPair, upstreamHeaders } from './headers.ts'
+import { proxyHeaderFor } from './proxy-header.ts'
 import { connectTo } from './socket.ts'
 import { UpstreamWebSocket } from './websocket-upstream.ts'
 
@@ -67,7 +69,7 @@ export class WebSocketDial implements UpstreamDial {
       headers: joined(upstreamHeaders(request, upstream.url, isHandshakeHeader)),
       // It may be called again for a redirect; none is followed.
       createConnection: () => {
-        socket = connectTo(upstream)
+        socket = connectTo(upstream, proxyHeaderFor(entry, request.socket, clientAddress(request)))
         return socket
       },
       followRedirects: false,

@@ -1,4 +1,4 @@
-import { Pool } from 'undici'
+import { type Dispatcher, Pool } from 'undici'
 import { DialError } from '../../gateway/upstream-connection.ts'
 import type { Upstream } from '../../gateway/upstream-directory.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
@@ -14,6 +14,7 @@ interface Kept {
 export class UpstreamPools {
   private readonly limits: Readonly<Limits>
   private readonly kept = new Map<UpstreamEntry, Kept>()
+  private readonly single = new Set<Dispatcher>()
 
   constructor(limits: Readonly<Limits>) {
     this.limits = limits
@@ -41,12 +42,31 @@ export class UpstreamPools {
   close(): void {
     for (const { pool } of this.kept.values()) void pool.destroy()
     this.kept.clear()
+    for (const pool of this.single) void pool.destroy()
+    this.single.clear()
   }
 
-  private open(upstream: Upstream): Pool {
-    const { upstreamDialMs, upstreamReadMs, upstreamConnections, headerBytes } = this.limits
+  /** A connection for one request, which begins with the header; it ends with the answer. */
+  once({ upstream }: UpstreamEntry, header: Uint8Array): Dispatcher {
+    const pool = this.open(upstream, 1, header)
+    this.single.add(pool)
+    return pool
+  }
+
+  /** The request was made; the connection is let go of when it is answered. */
+  release(pool: Dispatcher): void {
+    const gone = () => this.single.delete(pool)
+    void pool.close().then(gone, gone)
+  }
+
+  private open(
+    upstream: Upstream,
+    connections = this.limits.upstreamConnections,
+    header: Uint8Array | null = null,
+  ): Pool {
+    const { upstreamDialMs, upstreamReadMs, headerBytes } = this.limits
     return new Pool(upstream.url.origin, {
-      connections: upstreamConnections,
+      connections,
       // One request at a time, so that none is ever sent again because another one on its connection failed.
       pipelining: 1,
       headersTimeout: upstreamReadMs,
@@ -54,7 +74,7 @@ export class UpstreamPools {
       bodyTimeout: 0,
       maxHeaderSize: headerBytes,
       connect(_options, callback) {
-        const socket = connectTo(upstream)
+        const socket = connectTo(upstream, header)
         const event = upstream.url.protocol === 'https:' ? 'secureConnect' : 'connect'
         const timer = setTimeout(() => {
           socket.destroy()

@@ -1,6 +1,8 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
-import { connect, isIP } from 'node:net'
+import { connect, isIP, type Socket } from 'node:net'
+import { encodeProxyHeader, type ProxyProtocolVersion } from '../../core/net/proxy-protocol.ts'
+import { connectTo as connectUpstream } from './socket.ts'
 
 export interface ProbeTarget {
   /** For the Host header and the name in TLS. */
@@ -9,6 +11,8 @@ export interface ProbeTarget {
   readonly address: { readonly host: string; readonly port: number }
   /** null: a TCP connection is enough. */
   readonly path: string | null
+  /** A request begins with a header that says that it is for nobody. Default null. */
+  readonly proxyProtocol?: ProxyProtocolVersion | null
 }
 
 /**
@@ -36,7 +40,8 @@ function connectTo({ address }: ProbeTarget, end: End): { destroy(): void } {
   return socket
 }
 
-function ask({ url, address, path: probed }: ProbeTarget, path: string, end: End): { destroy(): void } {
+function ask(target: ProbeTarget, path: string, end: End): { destroy(): void } {
+  const { url, address, path: probed, proxyProtocol = null } = target
   const name = url.hostname.replace(/^\[|\]$/g, '')
   const options = {
     host: address.host,
@@ -44,7 +49,10 @@ function ask({ url, address, path: probed }: ProbeTarget, path: string, end: End
     path,
     method: 'GET',
     headers: { host: url.host, 'user-agent': 'evenkeel-probe', connection: 'close' },
-    agent: false as const,
+    // With an agent Node would not ask for a connection.
+    ...(proxyProtocol === null
+      ? { agent: false as const }
+      : { createConnection: () => connectWith(proxyProtocol, target) }),
   }
   const request =
     url.protocol === 'https:'
@@ -60,6 +68,10 @@ function ask({ url, address, path: probed }: ProbeTarget, path: string, end: End
   request.on('error', (error) => end(reasonOf(error)))
   request.end()
   return request
+}
+
+function connectWith(version: ProxyProtocolVersion, target: ProbeTarget): Socket {
+  return connectUpstream(target, encodeProxyHeader(version, null, null))
 }
 
 function reasonOf({ code, message }: NodeJS.ErrnoException): string {

@@ -2,8 +2,10 @@ import type { IncomingMessage } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
+import { clientAddress } from '../request-meta.ts'
 import { upstreamHeaders } from './headers.ts'
 import type { UpstreamPools } from './pools.ts'
+import { proxyHeaderFor } from './proxy-header.ts'
 
 /** RFC 9110 §9.2.2; what was asked twice is as if it was asked once. */
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE'])
@@ -45,14 +47,20 @@ export class UpstreamRequest {
       name === 'expect' || Object.hasOwn(extra, name) || (wantsEvents && name === 'accept-encoding')
     const headers = upstreamHeaders(request, entry.upstream.url, drop)
     for (const [name, value] of Object.entries(extra)) headers.push([name, value])
-    return pools.of(entry).request({
+    const asked: Dispatcher.RequestOptions = {
       method: request.method as Dispatcher.HttpMethod,
       path: request.url!,
       headers: headers.flat(),
       body: this.hasBody ? (this.body() as never) : null,
       responseHeaders: 'raw',
       signal,
-    })
+    }
+    const header = proxyHeaderFor(entry, request.socket, clientAddress(request))
+    if (header === null) return pools.of(entry).request(asked)
+    const pool = pools.once(entry, header)
+    const answer = pool.request({ ...asked, reset: true })
+    pools.release(pool)
+    return answer
   }
 
   /** Not the request itself: undici would destroy that, and with it the client's connection, when an upstream fails. */

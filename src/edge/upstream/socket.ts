@@ -4,11 +4,20 @@ import type { Upstream } from '../../gateway/upstream-directory.ts'
 
 const keepAliveMs = 15_000
 
-/** Dials the address that was checked, whatever its name means by now. */
-export function connectTo({ url, address }: Upstream): Socket {
+/**
+ * Dials the address that was checked, whatever its name means by now. `header` is sent before anything else, also before TLS.
+ */
+export function connectTo(
+  { url, address }: Pick<Upstream, 'url' | 'address'>,
+  header: Uint8Array | null = null,
+): Socket {
   const options = { host: address.host, port: address.port, keepAlive: true, noDelay: true }
   const withDelay = { ...options, keepAliveInitialDelay: keepAliveMs }
-  if (url.protocol !== 'https:') return connectTcp(withDelay)
   const name = url.hostname.replace(/^\[|\]$/g, '')
-  return connectTls({ ...withDelay, ...(isIP(name) === 0 ? { servername: name } : {}) })
+  const names = isIP(name) === 0 ? { servername: name } : {}
+  const isTls = url.protocol === 'https:'
+  if (header === null) return isTls ? connectTls({ ...withDelay, ...names }) : connectTcp(withDelay)
+  const socket = connectTcp(withDelay)
+  socket.write(header)
+  return isTls ? connectTls({ socket, ...names }) : socket
 }

@@ -1,7 +1,7 @@
 import { BlockList, isIP } from 'node:net'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { isInside, parseAddress, parseBlock } from '../../../src/core/net/address.ts'
+import { formatAddress, isInside, parseAddress, parseBlock } from '../../../src/core/net/address.ts'
 import { testSeed } from '../../support/random.ts'
 
 const seed = testSeed('address')
@@ -72,6 +72,31 @@ test('what is an address is what Node takes for one', () => {
       expect(parseAddress(text) !== null).toBe(isIP(text) !== 0)
     }),
     { seed, numRuns: 3_000 },
+  )
+})
+
+test.each([
+  ['1.2.3.4', '1.2.3.4'],
+  ['::FFFF:1.2.3.4', '1.2.3.4'],
+  ['0:0:0:0:0:0:0:0', '::'],
+  ['2001:DB8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
+  ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
+  ['1:0:0:2:0:0:0:3', '1:0:0:2::3'],
+  ['fe80:0:0:0:0:0:0:0', 'fe80::'],
+])('%s is written as %s', (text, written) => {
+  expect(formatAddress(parseAddress(text)!)).toBe(written)
+})
+
+test('an address is written as the same one, and as URLs write it', () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.ipV4(), fc.ipV6(), v6Text), (text) => {
+      const address = parseAddress(text)
+      if (address === null) return
+      expect(parseAddress(formatAddress(address))).toEqual(address)
+      if (address.family === 6)
+        expect(`[${formatAddress(address)}]`).toBe(new URL(`http://[${text}]`).hostname)
+    }),
+    { seed, numRuns: 2_000 },
   )
 })
 

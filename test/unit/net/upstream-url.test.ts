@@ -3,6 +3,7 @@ import {
   defaultUpstreamId,
   hostOfUrl,
   isUpstreamId,
+  originOfUrl,
   parseUpstreamUrl,
   portOfUrl,
 } from '../../../src/core/net/upstream-url.ts'
@@ -15,6 +16,10 @@ test.each([
   // As every parser of URLs reads it; what is dialled is what is checked.
   ['http://0x7f.1:80', '127.0.0.1', 80, '127.0.0.1:80'],
   ['http://[::ffff:127.0.0.1]', '::ffff:7f00:1', 80, '::ffff:7f00:1:80'],
+  ['tcp://10.0.0.7:5432', '10.0.0.7', 5432, '10.0.0.7:5432'],
+  ['TCP://Db.Internal:80/', 'db.internal', 80, 'db.internal:80'],
+  ['tcp://0x7f.1:443', '127.0.0.1', 443, '127.0.0.1:443'],
+  ['tcp://[fd00::1]:443', 'fd00::1', 443, 'fd00::1:443'],
 ])('%s', (text, host, port, id) => {
   const url = parseUpstreamUrl(text)!
   expect([hostOfUrl(url), portOfUrl(url), defaultUpstreamId(url)]).toEqual([host, port, id])
@@ -28,6 +33,12 @@ test.each([
   '10.0.0.7:3000',
   'ws://10.0.0.7',
   'ftp://10.0.0.7',
+  'tcp://10.0.0.7',
+  'tcp://10.0.0.7:0',
+  'tcp://10.0.0.7:65536',
+  'tcp://user@10.0.0.7:5432',
+  'tcp://[fd00::1]',
+  'tcp:10.0.0.7:5432',
   'file:///etc/passwd',
   'http://',
   'http:10.0.0.7',
@@ -47,6 +58,12 @@ test.each([
   `http://${'a'.repeat(600)}`,
 ])('%j is no upstream', (text) => {
   expect(parseUpstreamUrl(text)).toBeNull()
+})
+
+test('what an upstream is called is read as the same one', () => {
+  const url = parseUpstreamUrl('tcp://DB.internal:80')!
+  expect(originOfUrl(url)).toBe('tcp://db.internal:80')
+  expect(parseUpstreamUrl(originOfUrl(url))).toEqual(url)
 })
 
 test.each([
