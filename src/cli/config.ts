@@ -9,6 +9,8 @@ import { balanceMistakes } from './pool-rules.ts'
 import { proxyProtocolMistakes, proxyProtocolPoolMistakes } from './proxy-protocol.ts'
 import { routeMistakes } from './route-rules.ts'
 import { tcpMistakes } from './tcp-listeners.ts'
+import { resolveCertificateFiles } from './tls.ts'
+import { trustMistakes } from './trust.ts'
 import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
@@ -128,7 +130,8 @@ function inconsistencies(config: GatewayConfig): PlacedMistake[] {
     const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
     mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  return [...mistakes, ...proxyProtocolMistakes(['public'], config.public), ...leadingMistakes(config)]
+  const ofPeers = [...proxyProtocolMistakes(['public'], config.public), ...trustMistakes(config)]
+  return [...mistakes, ...ofPeers, ...leadingMistakes(config)]
 }
 
 /** Of what leads where. */
@@ -191,6 +194,7 @@ function resolveTokenFiles(raw: RawConfig, directory: string): void {
   const { persistence } = raw as { persistence?: { secretFile?: unknown } | null }
   if (typeof persistence?.secretFile === 'string')
     persistence.secretFile = path.resolve(directory, persistence.secretFile)
+  resolveCertificateFiles(raw, directory)
 }
 
 async function readToken(

@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
@@ -7,7 +7,10 @@ import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { Admission } from './admission/admission.ts'
 import { Door } from './admission/door.ts'
 import { Refusal, sendAway } from './admission/refusal.ts'
+import { noteClient } from './client-view.ts'
+import type { DeflateSettings } from './deflate.ts'
 import { EngineIoEdge } from './engine-io.ts'
+import { Http2Front } from './http2/front.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
 import { OpenAnswers } from './open-answers.ts'
@@ -15,6 +18,7 @@ import { checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { type LiveSettings, type Target, targetOf } from './target.ts'
+import { createSecureServer, type PublicTls } from './tls/secure-server.ts'
 import { isTunnel, TunnelEdge } from './tunnel.ts'
 import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
@@ -26,13 +30,20 @@ export interface PublicListenerOptions {
   peerToken: string | null
   /** Asked for what is none of the paths here; false: it has not answered. */
   extra: ((request: IncomingMessage, response: ServerResponse) => Promise<boolean>) | null
+  /** null: messages of WebSockets are not compressed. */
+  deflate: DeflateSettings | null
+  /** null: connections are not encrypted, and speak HTTP/1.1. */
+  tls: PublicTls | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
 
 export interface PublicListener {
-  readonly server: Server
+  /** What is to listen. */
+  readonly server: NetServer
+  /** null: only with TLS. */
+  readonly http2: Http2Front | null
   /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
   readonly forwarded: Pick<EngineIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** The gateway's limits were changed in place. */
@@ -79,7 +90,6 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   })
   // Node drops headers beyond its own count silently; ours counts all of them and says so.
   server.maxHeadersCount = 0
-  const door = new Door(server, { ...options, refused: (reason) => admission.refused(reason) })
 
   server.on('request', (request, response) => {
     answerErrors(handle(request, response), request, response)
@@ -104,8 +114,19 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     )
   })
 
+  const http2 =
+    options.tls === null
+      ? null
+      : new Http2Front({ limits, onRequest: (...exchange) => server.emit('request', ...exchange) })
+  const front =
+    options.tls === null
+      ? server
+      : createSecureServer({ ...options.tls, handshakeMs: limits.handshakeMs, http1: server, http2 })
+  const door = new Door(front, { ...options, refused: (reason) => admission.refused(reason) })
+
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
+    noteClient(request, options.settings.current.trust)
     const target = targetOf(request, options.settings.current)
     admission.admit(request, socket, target)
     const asked = admission.admitUser(request, socket, target)
@@ -127,6 +148,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     checkRequest(request, limits)
+    noteClient(request, options.settings.current.trust)
     const target = targetOf(request, options.settings.current)
     admission.admit(request, response, target)
     const asked = admission.admitUser(request, response, target)
@@ -228,7 +250,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   }
 
   return {
-    server,
+    server: front,
+    http2,
     forwarded: {
       forwarded: (request, response) => answerErrors(forwarded(request, response), request, response),
       forwardedUpgrade: (request, socket, head) => engineOf(request).forwardedUpgrade(request, socket, head),
@@ -239,7 +262,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     },
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
-      NetServer.prototype.close.call(server)
+      NetServer.prototype.close.call(front)
+      http2?.leave()
     },
     answered: (withinMs) => answers.finished(withinMs),
     connections: () => door.open,
@@ -252,6 +276,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       for (const engine of Object.values(engines)) engine.close()
       llm.close()
       upstreams.close()
+      http2?.close()
       server.closeAllConnections()
     },
   }
