@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import type { NodeView, Operator } from '../gateway/operator.ts'
 import { registerCanaries } from './canary-metrics.ts'
 import type { ConfigControl } from './config-api.ts'
+import { type EncryptionSources, registerEncryption } from './tls-metrics.ts'
 
 const prefix = 'evenkeel_'
 const eventLoopResolutionMs = 100
@@ -19,7 +20,11 @@ export interface Metrics {
 }
 
 /** Metrics of one gateway in a registry of their own, read from the operator when they are scraped. */
-export function createMetrics(operator: Operator, config: ConfigControl | null = null): Metrics {
+export function createMetrics(
+  operator: Operator,
+  config: ConfigControl | null = null,
+  encryption: EncryptionSources = { tls: [], http2: null },
+): Metrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry, prefix, eventLoopMonitoringPrecision: eventLoopResolutionMs })
   registerNodes(registry, operator)
@@ -29,6 +34,7 @@ export function createMetrics(operator: Operator, config: ConfigControl | null =
   registerRuns(registry, operator)
   if (config !== null) registerReloads(registry, config)
   registerCanaries(registry, operator)
+  registerEncryption(registry, prefix, encryption)
   const unsubscribe = registerMigrations(registry, operator)
   const delay = registerEventLoop(registry)
   return {

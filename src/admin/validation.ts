@@ -90,7 +90,7 @@ export function coerceText(text: string, schema: JsonSchema | undefined): unknow
     if (/^(false|0)$/i.test(wanted)) return false
     return text
   }
-  const alternatives = schema?.anyOf ?? []
+  const alternatives = schema?.anyOf ?? (schema?.items?.type === 'string' ? [schema] : [])
   if (alternatives.some((one) => one.type === 'array') && !alternatives.some((one) => one.const === wanted)) {
     return wanted.split(',').map((part) => part.trim())
   }

@@ -45,7 +45,9 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
 
 /** Lists of more than texts, and records, are JSON. */
 function readValue(text: string, schema: JsonSchema): unknown {
-  if (schema.items?.type !== 'object' && schema.type !== 'object') return coerceText(text, schema)
+  const isJson = schema.items?.type === 'object' || schema.type === 'object'
+  const mayBeJson = schema.anyOf?.some(({ type }) => type === 'object') && text.trim().startsWith('{')
+  if (!isJson && !mayBeJson) return coerceText(text, schema)
   try {
     return JSON.parse(text)
   } catch {

@@ -5,10 +5,12 @@ import { defaultLimits, type Limits } from '../protocol/limits.ts'
 import { authSchema, channelPermissionsSchema } from './auth-schema.ts'
 import { hashKeySchema, loadShape, policySchema, slowStartSchema } from './balance-schema.ts'
 import { logLevels, timerMsMax, workersMax } from './choices.ts'
+import { edgeShape } from './edge-schema.ts'
 import { overloadSchema, rateLimitsSchema } from './limits-schema.ts'
 import { proxyProtocolShape } from './proxy-protocol.ts'
 import { routesSchema } from './routes-schema.ts'
 import { tcpSchema } from './tcp-schema.ts'
+import { tlsSchema } from './tls-schema.ts'
 import { poolsSchema } from './upstreams-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
@@ -52,6 +54,7 @@ function listenerShape(host: string, defaultPort: number) {
   return {
     host: text.default(host).describe('Address to listen on.'),
     port: port.default(defaultPort).describe('0 takes any free port.'),
+    tls: tlsSchema.exactOptional(),
   }
 }
 
@@ -130,6 +133,7 @@ export const configSchema = z.strictObject({
     .union([z.literal('same-host'), z.literal('*'), z.array(origin).min(1)])
     .default('same-host')
     .describe('Origins of the web pages that may connect; clients without an Origin always may.'),
+  ...edgeShape,
   slowConsumer: z
     .enum(['close', 'drop', 'coalesce'])
     .default('close')

@@ -10,6 +10,8 @@ import { balanceMistakes } from './pool-rules.ts'
 import { proxyProtocolMistakes, proxyProtocolPoolMistakes } from './proxy-protocol.ts'
 import { routeMistakes } from './route-rules.ts'
 import { tcpMistakes } from './tcp-listeners.ts'
+import { resolveCertificateFiles } from './tls.ts'
+import { trustMistakes } from './trust.ts'
 import { onlyUpstreams, upstreamPoolMistakes } from './upstream-pools.ts'
 
 const configBytesMax = 1024 * 1024
@@ -130,8 +132,8 @@ function inconsistencies(config: GatewayConfig): PlacedMistake[] {
     const got = `got ${heartbeatMs}, ${suspectMs} and ${downMs} (defaults included)`
     mistakes.push(mistake(['limits'], `${expected}, ${got}`))
   }
-  const ofPublic = proxyProtocolMistakes(['public'], config.public)
-  return [...mistakes, ...ofPublic, ...leadingMistakes(config), ...authMistakes(config)]
+  const ofPeers = [...proxyProtocolMistakes(['public'], config.public), ...trustMistakes(config)]
+  return [...mistakes, ...ofPeers, ...leadingMistakes(config), ...authMistakes(config)]
 }
 
 /** Of what leads where. */
@@ -195,6 +197,7 @@ function resolveTokenFiles(raw: RawConfig, directory: string): void {
   const { persistence } = raw as { persistence?: { secretFile?: unknown } | null }
   if (typeof persistence?.secretFile === 'string')
     persistence.secretFile = path.resolve(directory, persistence.secretFile)
+  resolveCertificateFiles(raw, directory)
 }
 
 async function readToken(

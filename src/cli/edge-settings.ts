@@ -5,6 +5,7 @@ import type { GatewayConfig, GatewayTokens } from './config-schema.ts'
 import { overloadRulesOf, rateLimitsOf } from './limits-settings.ts'
 import type { Logger } from './logger.ts'
 import { effectiveRoutes, nodePools } from './route-rules.ts'
+import { trustOf } from './trust.ts'
 
 /** What the configuration means for requests of clients. `fallback`: the secret of a gateway that was given none. */
 export function edgeSettings(
@@ -17,6 +18,7 @@ export function edgeSettings(
   return {
     pool,
     allowedOrigins,
+    trust: trustOf(config),
     routes: effectiveRoutes(config),
     persistence: persistenceOf(config, tokens, fallback),
     rateLimits: rateLimitsOf(config),

@@ -17,6 +17,7 @@ import { MemoryCluster } from '../cluster/memory.ts'
 import { OverloadWatch } from '../edge/admission/overload-watch.ts'
 import { requireProxyHeaders } from '../edge/proxy-headers.ts'
 import { createPublicListener } from '../edge/public-listener.ts'
+import { createSecureServer } from '../edge/tls/secure-server.ts'
 import { probeUpstream } from '../edge/upstream/probe.ts'
 import { Directory } from '../gateway/directory.ts'
 import { Gateway, type GatewayRules } from '../gateway/gateway.ts'
@@ -40,6 +41,7 @@ import { proxyHeadersOf } from './proxy-protocol.ts'
 import { refusalLog } from './refusal-log.ts'
 import { type ConfigOrigin, type ParentConfig, RunningConfig } from './running-config.ts'
 import { tcpListeners, tcpOnlyPools } from './tcp-listeners.ts'
+import { ListenerTls } from './tls.ts'
 import { onlyUpstreams, upstreamPools, upstreamRules } from './upstream-pools.ts'
 
 export interface RunningGateway {
@@ -81,6 +83,9 @@ export async function startGateway(
 ): Promise<RunningGateway> {
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
+  const publicTls = await ListenerTls.open('public', config, logger)
+  const internalTls = await ListenerTls.open('internal', config, logger)
+  const tls = [publicTls, internalTls].filter((one) => one !== null)
   const cluster = await joinCluster(config, logger)
   // One object for all who look at it: a limit that changes is changed in place.
   const limits = { ...defaultLimits, ...config.limits }
@@ -120,7 +125,9 @@ export async function startGateway(
     settings,
     peerToken: tokens.adminToken,
     extra,
-    readiness: () => operator.readiness(),
+    deflate: config.websocket.deflate === 'off' ? null : config.websocket.deflate,
+    tls: publicTls,
+    readiness: () => readiness((one) => one.hints()),
     onError: (error) => logger.error({ err: error }, 'public request failed'),
   })
   warnOfDescriptors(config, logger)
@@ -133,7 +140,7 @@ export async function startGateway(
   const headers = proxies && requireProxyHeaders(clients.server, () => limits.handshakeMs, proxies)
   const tcp = tcpListeners(config, gateway, logger)
   const configuration = new RunningConfig({ gatewayId: id, config, tokens, logger, origin, apply })
-  const metrics = createMetrics(operator, configuration)
+  const metrics = createMetrics(operator, configuration, { tls, http2: clients.http2 })
   const stats = createStats(operator)
   const internal = createInternalListener({
     operator,
@@ -144,8 +151,14 @@ export async function startGateway(
     logger,
     config: configuration,
     listenHost: config.internal.host,
+    readyz: () => readiness((one) => one.problems()),
     forwarded: (request, response) => clients.forwarded.forwarded(request, response),
   })
+  const { handshakeMs } = gateway.limits
+  const internalFront =
+    internalTls === null
+      ? internal
+      : createSecureServer({ ...internalTls, handshakeMs, http1: internal, http2: null })
   const authorize = createAuthorization(tokens.adminToken)
   internal.on('upgrade', (request: IncomingMessage, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.
@@ -165,8 +178,13 @@ export async function startGateway(
     else socket.end(`HTTP/1.1 ${refusal}\r\nConnection: close\r\n\r\n`)
   })
 
+  function readiness(ofTls: (one: ListenerTls) => string[]): { ready: boolean; reasons: string[] } {
+    const { ready, reasons } = operator.readiness()
+    return { ready, reasons: [...reasons, ...tls.flatMap(ofTls)] }
+  }
+
   function ownPorts(): number[] {
-    const servers = [internal, clients.server, ...tcp.map(({ server }) => server)]
+    const servers = [internalFront, clients.server, ...tcp.map(({ server }) => server)]
     const listening = servers.filter(({ listening }) => listening).map(portOf)
     return [config.internal.port, config.public.port, ...config.tcp.map(({ port }) => port), ...listening]
   }
@@ -196,7 +214,7 @@ export async function startGateway(
   }
 
   function announce(state: GatewayEntry['state']): Promise<boolean> {
-    const internalUrl = config.internalUrl ?? urlOf(config.internal.host, portOf(internal))
+    const internalUrl = config.internalUrl ?? urlOf(config.internal, portOf(internalFront))
     const { startedAt } = gateway
     return cluster.registry.announce({ kind: 'gateway', id, instance, internalUrl, startedAt, state })
   }
@@ -222,7 +240,8 @@ export async function startGateway(
     // What the nodes are to know of their clients leaves at the end of the turn.
     await new Promise(setImmediate)
     clients.server.close()
-    internal.close()
+    internalFront.close()
+    for (const { certificates } of tls) certificates.close()
     links.close()
     await new Promise((resolve) => setTimeout(resolve, lastWordsMs))
     headers?.close()
@@ -236,7 +255,7 @@ export async function startGateway(
   }
 
   try {
-    const internalPort = await listen(internal, config.internal)
+    const internalPort = await listen(internalFront, config.internal)
     gateway.start()
     await lookAtUpstreams(config)
     // Who has clients is known to the others, and knows them: requests of one client may come to any of them.
@@ -278,9 +297,9 @@ async function joinCluster({ redis, limits }: GatewayConfig, logger: Logger): Pr
   return joinRedis({ url: redis, limits, onProblem })
 }
 
-function urlOf(host: string, port: number): string {
+function urlOf({ host, tls }: GatewayConfig['internal'], port: number): string {
   const address = host === '0.0.0.0' || host === '::' ? hostname() : host
-  return `ws://${address.includes(':') ? `[${address}]` : address}:${port}`
+  return `${tls === undefined ? 'ws' : 'wss'}://${address.includes(':') ? `[${address}]` : address}:${port}`
 }
 
 async function listen(

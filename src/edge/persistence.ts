@@ -1,10 +1,9 @@
 import { createHmac, hkdfSync } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { TLSSocket } from 'node:tls'
 import type { Wish } from '../core/balance/persistence.ts'
 import { cookieValues } from '../core/net/cookies.ts'
 import { isSameSecret } from '../link/token.ts'
-import { clientAddress } from './request-meta.ts'
+import { clientAddress, clientProto } from './client-view.ts'
 
 export interface PersistenceOptions {
   by: 'cookie' | 'header' | 'ip'
@@ -85,5 +84,5 @@ export function cookieHeader(
 
 /** A proxy in front may have ended TLS. A client that forges this harms only its own cookie. */
 function isSecure(request: IncomingMessage): boolean {
-  return (request.socket as TLSSocket).encrypted === true || request.headers['x-forwarded-proto'] === 'https'
+  return clientProto(request) === 'https' || request.headers['x-forwarded-proto'] === 'https'
 }

@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http'
 import { Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Gateway } from '../gateway/gateway.ts'
@@ -7,7 +7,10 @@ import { EvenkeelError, toProblem } from '../protocol/errors.ts'
 import { Admission } from './admission/admission.ts'
 import { Door } from './admission/door.ts'
 import { Refusal, sendAway } from './admission/refusal.ts'
+import { noteClient } from './client-view.ts'
+import type { DeflateSettings } from './deflate.ts'
 import { EngineIoEdge } from './engine-io.ts'
+import { Http2Front } from './http2/front.ts'
 import { admit, identify } from './identity/admission.ts'
 import { closesInstead } from './identity/refusal.ts'
 import { identityOf } from './identity/sender.ts'
@@ -18,6 +21,7 @@ import { checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { type LiveSettings, type Target, targetOf } from './target.ts'
+import { createSecureServer, type PublicTls } from './tls/secure-server.ts'
 import { isTunnel, TunnelEdge } from './tunnel.ts'
 import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
@@ -29,13 +33,20 @@ export interface PublicListenerOptions {
   peerToken: string | null
   /** Asked for what is none of the paths here; false: it has not answered. */
   extra: ((request: IncomingMessage, response: ServerResponse) => Promise<boolean>) | null
+  /** null: messages of WebSockets are not compressed. */
+  deflate: DeflateSettings | null
+  /** null: connections are not encrypted, and speak HTTP/1.1. */
+  tls: PublicTls | null
   readiness(): { ready: boolean; reasons: string[] }
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
 
 export interface PublicListener {
-  readonly server: Server
+  /** What is to listen. */
+  readonly server: NetServer
+  /** null: only with TLS. */
+  readonly http2: Http2Front | null
   /** For requests that other gateways send over the internal listener, once they are known to be theirs. */
   readonly forwarded: Pick<EngineIoEdge, 'forwarded' | 'forwardedUpgrade'>
   /** The gateway's limits were changed in place. */
@@ -82,7 +93,6 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   })
   // Node drops headers beyond its own count silently; ours counts all of them and says so.
   server.maxHeadersCount = 0
-  const door = new Door(server, { ...options, refused: (reason) => admission.refused(reason) })
 
   server.on('request', (request, response) => {
     answerErrors(handle(request, response), request, response)
@@ -111,9 +121,20 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     )
   })
 
+  const http2 =
+    options.tls === null
+      ? null
+      : new Http2Front({ limits, onRequest: (...exchange) => server.emit('request', ...exchange) })
+  const front =
+    options.tls === null
+      ? server
+      : createSecureServer({ ...options.tls, handshakeMs: limits.handshakeMs, http1: server, http2 })
+  const door = new Door(front, { ...options, refused: (reason) => admission.refused(reason) })
+
   /** What costs nothing is looked at before anybody's signature is. */
   async function judge(request: IncomingMessage, answered: ServerResponse | Socket): Promise<Target> {
     const { current } = options.settings
+    noteClient(request, current.trust)
     const first = targetOf(request, current)
     admission.admit(request, answered, first)
     await identify(request, current, gateway.counters.auth)
@@ -242,7 +263,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   }
 
   return {
-    server,
+    server: front,
+    http2,
     forwarded: {
       forwarded: (request, response) => answerErrors(forwarded(request, response), request, response),
       forwardedUpgrade: (request, socket, head) => engineOf(request).forwardedUpgrade(request, socket, head),
@@ -253,7 +275,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     },
     stopAccepting() {
       // The HTTP server's own `close` would also end connections that are idle, and stop watching for slow requests.
-      NetServer.prototype.close.call(server)
+      NetServer.prototype.close.call(front)
+      http2?.leave()
     },
     answered: (withinMs) => answers.finished(withinMs),
     connections: () => door.open,
@@ -266,6 +289,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       for (const engine of Object.values(engines)) engine.close()
       llm.close()
       upstreams.close()
+      http2?.close()
       server.closeAllConnections()
     },
   }

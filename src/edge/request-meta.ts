@@ -3,8 +3,10 @@ import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { SessionMeta } from '../protocol/link-records.ts'
+import { clientAddress, clientHost } from './client-view.ts'
 import { identityHeaders, identityMeta, isOwnHeader } from './identity/sender.ts'
-import { peerAddress } from './peer-address.ts'
+
+export { clientAddress } from './client-view.ts'
 
 /** Of this hop only, or forged by the client: what the gateway knows better. */
 const withheld = new Set([
@@ -45,10 +47,6 @@ export function requestMeta(
   for (const [name, value] of identityHeaders(request)) headers[name] = value
   const client = { transport, address: clientAddress(request), path, query, headers, subprotocol }
   return { ...client, ...identityMeta(request) }
-}
-
-export function clientAddress(request: IncomingMessage): string {
-  return peerAddress(request.socket)
 }
 
 /** What its key is found in, for policies that place clients by one; or `key` itself, where the route has found it. */
@@ -95,11 +93,11 @@ export type AllowedOrigins = 'same-host' | '*' | readonly string[]
 
 /** Cross-site WebSocket hijacking: browsers send Origin, other clients mostly do not. Throws FORBIDDEN. */
 export function checkOrigin(request: IncomingMessage, allowed: AllowedOrigins): void {
-  const { origin, host } = request.headers
+  const { origin } = request.headers
   if (origin === undefined || allowed === '*') return
   const ok =
     allowed === 'same-host'
-      ? URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()
+      ? URL.canParse(origin) && new URL(origin).host === clientHost(request).toLowerCase()
       : allowed.includes(origin)
   if (!ok) throw new EvenkeelError('FORBIDDEN', 'this Origin may not connect; add it to allowedOrigins')
 }

@@ -4,7 +4,8 @@ import type { ResumableConnection } from '../gateway/resumable.ts'
 import type { ResumableSession } from '../gateway/resumable-session.ts'
 import { ClientFrame, type ClientWelcome } from '../protocol/client-frames.ts'
 import { formatPosition, type Position } from '../protocol/position.ts'
-import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
+import { compressedBit, frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
+import type { Deflater } from './deflate.ts'
 import type { TurnWriter } from './turn-writer.ts'
 import { V1Conversation, type V1Options, type V1Wire } from './v1-conversation.ts'
 import { type ClientSocket, WebSocketConnection } from './websocket-connection.ts'
@@ -48,8 +49,11 @@ export class ResumableWebSocketConnection extends WebSocketConnection implements
 
   deliverShared(shared: SharedMessages): void {
     if (!this.isOpen) return
-    shared.encoded.resumable ??= encodeChannelFrames(shared)
-    this.writer.append(this.out, shared.encoded.resumable)
+    const { deflater } = this.ws
+    const { encoded } = shared
+    if (deflater === null) encoded.resumable ??= encodeChannelFrames(shared, null)
+    else encoded.resumableDeflated ??= encodeChannelFrames(shared, deflater)
+    this.writer.append(this.out, (deflater === null ? encoded.resumable : encoded.resumableDeflated)!)
   }
 
   verdict(channel: string, verdict: 'joined' | 'continuous' | 'gap', position: Position | null): void {
@@ -96,8 +100,18 @@ export class ResumableWebSocketConnection extends WebSocketConnection implements
 
   private write(type: number, payload: Buffer, start: number, end: number, text: boolean): boolean {
     if (!this.isOpen) return true
-    this.writer.write(this.out, header, writeHeader(type, end - start, text), payload, start, end)
+    const packed = this.packed(type, payload, start, end)
+    if (packed === null)
+      this.writer.write(this.out, header, writeHeader(type, end - start, text), payload, start, end)
+    else this.writer.write(this.out, header, writePackedHeader(packed.length, text), packed, 0, packed.length)
     return this.keepsUp()
+  }
+
+  private packed(type: number, payload: Buffer, start: number, end: number): Buffer | null {
+    const { deflater } = this.ws
+    return deflater === null || !deflater.mayPack(1 + end - start)
+      ? null
+      : deflater.pack(Buffer.concat([Buffer.of(type), payload.subarray(start, end)]))
   }
 }
 
@@ -107,12 +121,24 @@ function writeHeader(type: number, bytes: number, text: boolean): number {
   return writeFrameHeader(header, frameHeaderBytesMax, bytes + 1, text ? Opcode.text : Opcode.binary, false)
 }
 
-function encodeChannelFrames({ channel, messages }: SharedMessages): Buffer {
+/** The same, of a message that is compressed together with its kind. */
+function writePackedHeader(bytes: number, text: boolean): number {
+  const opcode = (text ? Opcode.text : Opcode.binary) | compressedBit
+  return writeFrameHeader(header, header.length, bytes, opcode, false)
+}
+
+function encodeChannelFrames({ channel, messages }: SharedMessages, deflater: Deflater | null): Buffer {
   const pieces: Buffer[] = []
   for (const { payload, text, position } of messages) {
     const place = Buffer.from(`${channel}\n${position === null ? '' : formatPosition(position)}\n`)
-    const headerStart = writeHeader(ClientFrame.channel, place.length + payload.length, text)
-    pieces.push(Buffer.from(header.subarray(headerStart)), place, payload)
+    const bytes = 1 + place.length + payload.length
+    const packed = deflater?.mayPack(bytes)
+      ? deflater.pack(Buffer.concat([Buffer.of(ClientFrame.channel), place, payload]))
+      : null
+    if (packed === null) {
+      const headerStart = writeHeader(ClientFrame.channel, bytes - 1, text)
+      pieces.push(Buffer.from(header.subarray(headerStart)), place, payload)
+    } else pieces.push(Buffer.from(header.subarray(writePackedHeader(packed.length, text))), packed)
   }
   return Buffer.concat(pieces)
 }

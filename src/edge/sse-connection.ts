@@ -174,9 +174,9 @@ export class SseConnection implements ResumableConnection, WatchListener {
     const { response } = this
     const { socket } = response
     response.end(lastWords)
-    // A connection that is kept alive would bring the client back here.
+    // A connection that is kept alive would bring the client back here; one of HTTP/2 is told to the client when the gateway leaves.
     socket?.destroySoon()
-    cutSoon(socket)
+    cutSoon(socket ?? response)
   }
 
   private event(data: string, event: string, retry?: number): void {

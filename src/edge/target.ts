@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { OverloadRules } from '../core/health/overload.ts'
 import type { RateLimits } from '../core/limits/rules.ts'
+import type { TrustRules } from '../core/net/forwarded.ts'
 import { claimValues, cookiesOf, headerValues } from '../core/route/conditions.ts'
 import {
   isAmbiguousPath,
@@ -25,6 +26,8 @@ export interface EdgeSettings {
   /** The pool that serves clients where no route says otherwise. */
   readonly pool: string
   readonly allowedOrigins: AllowedOrigins
+  /** null: what proxies say of clients is not believed. */
+  readonly trust: TrustRules | null
   /** Before all other paths. */
   readonly routes: readonly Route[]
   /** By pool; none: clients that return are as new ones. */

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import type { Turn } from '../gateway/turn.ts'
 
 /** A message up to this size is copied next to its header; a larger one is written from where it is. */
@@ -8,6 +9,8 @@ const slabBytes = 64 * 1024
 /** What one socket gets in this turn: pieces, of which the first is usually the only one. */
 export class Outgoing {
   readonly socket: Socket
+  /** TLS refers to what it was given until later: to copy that costs less than another slab each turn. */
+  readonly copies: boolean
   private pieces: Buffer[] = []
   private slab: Buffer | null = null
   private start = 0
@@ -15,6 +18,7 @@ export class Outgoing {
 
   constructor(socket: Socket) {
     this.socket = socket
+    this.copies = (socket as TLSSocket).encrypted === true
   }
 
   get waiting(): boolean {
@@ -44,7 +48,7 @@ export class Outgoing {
   flush(): void {
     const { socket } = this
     if (this.pieces.length === 0) {
-      const only = this.slab!.subarray(this.start, this.end)
+      const only = this.part(this.slab!)
       this.slab = null
       this.start = 0
       this.end = 0
@@ -60,11 +64,15 @@ export class Outgoing {
   }
 
   private close(): void {
-    if (this.slab !== null && this.end > this.start)
-      this.pieces.push(this.slab.subarray(this.start, this.end))
+    if (this.slab !== null && this.end > this.start) this.pieces.push(this.part(this.slab))
     this.slab = null
     this.start = 0
     this.end = 0
+  }
+
+  private part(slab: Buffer): Buffer {
+    const part = slab.subarray(this.start, this.end)
+    return this.copies ? Buffer.from(part) : part
   }
 }
 
@@ -128,7 +136,7 @@ export class TurnWriter {
     for (const out of dirty) {
       if (out.waiting) out.flush()
       // One that was flushed before the end of the turn may still refer to the slab too.
-      if (out.socket.writableLength > 0) taken = false
+      if (!out.copies && out.socket.writableLength > 0) taken = false
     }
     if (!taken) this.slab = Buffer.allocUnsafeSlow(slabBytes)
     this.used = 0

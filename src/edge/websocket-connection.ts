@@ -3,8 +3,9 @@ import { WebSocket } from 'ws'
 import type { ClientConnection, SharedMessages } from '../gateway/client-connection.ts'
 import type { Session } from '../gateway/session.ts'
 import { CloseCode, isSendableCloseCode } from '../protocol/close-codes.ts'
-import { frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
+import { compressedBit, frameHeaderBytesMax, Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
 import type { ClientPace, Paced } from './admission/client-pace.ts'
+import type { Deflater } from './deflate.ts'
 import type { Watch, WatchListener } from './identity/watch.ts'
 import { cutSoon } from './last-words.ts'
 import { Outgoing, type TurnWriter } from './turn-writer.ts'
@@ -12,6 +13,8 @@ import { Outgoing, type TurnWriter } from './turn-writer.ts'
 /** The socket carries its connection, so that one set of listeners serves all. */
 export class ClientSocket extends WebSocket {
   connection!: WebSocketConnection
+  /** Compresses what it gets; null: nothing is compressed. */
+  deflater: Deflater | null = null
 }
 
 /** One client's WebSocket, whatever is spoken on it. */
@@ -139,27 +142,36 @@ export class PlainConnection extends WebSocketConnection {
 
   deliver(batch: Buffer, start: number, end: number, text: boolean): boolean {
     if (!this.isOpen) return true
-    this.writer.write(this.out, header, writeHeader(end - start, text), batch, start, end)
+    const packed = this.ws.deflater?.pack(batch.subarray(start, end)) ?? null
+    if (packed === null)
+      this.writer.write(this.out, header, writeHeader(end - start, text), batch, start, end)
+    else this.writer.write(this.out, header, writeHeader(packed.length, text, true), packed, 0, packed.length)
     return this.keepsUp()
   }
 
   deliverShared(shared: SharedMessages): void {
     if (!this.isOpen) return
-    shared.encoded.websocket ??= encodeFrames(shared)
-    this.writer.append(this.out, shared.encoded.websocket)
+    const { deflater } = this.ws
+    const { encoded } = shared
+    if (deflater === null) encoded.websocket ??= encodeFrames(shared, null)
+    else encoded.websocketDeflated ??= encodeFrames(shared, deflater)
+    this.writer.append(this.out, (deflater === null ? encoded.websocket : encoded.websocketDeflated)!)
   }
 }
 
 /** Writes a header to the end of `header` and returns where it begins. */
-function writeHeader(bytes: number, text: boolean): number {
-  return writeFrameHeader(header, header.length, bytes, text ? Opcode.text : Opcode.binary, false)
+function writeHeader(bytes: number, text: boolean, compressed = false): number {
+  const opcode = text ? Opcode.text : Opcode.binary
+  return writeFrameHeader(header, header.length, bytes, compressed ? opcode | compressedBit : opcode, false)
 }
 
 /** All messages in one piece: a member of the channel costs one reference and one write. */
-function encodeFrames({ messages }: SharedMessages): Buffer {
+function encodeFrames({ messages }: SharedMessages, deflater: Deflater | null): Buffer {
   const pieces: Buffer[] = []
   for (const { payload, text } of messages) {
-    pieces.push(Buffer.from(header.subarray(writeHeader(payload.length, text))), payload)
+    const packed = deflater?.pack(payload) ?? null
+    const frame = packed ?? payload
+    pieces.push(Buffer.from(header.subarray(writeHeader(frame.length, text, packed !== null))), frame)
   }
   return Buffer.concat(pieces)
 }

@@ -8,6 +8,7 @@ import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Admission } from './admission/admission.ts'
+import { Deflater, type DeflateSettings } from './deflate.ts'
 import { closeCodeOf, watchSender } from './identity/watch.ts'
 import { cutSoon } from './last-words.ts'
 import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
@@ -27,6 +28,8 @@ export interface Answer {
 export interface WebSocketEdgeOptions {
   gateway: Gateway
   admission: Admission
+  /** null: messages are not compressed. */
+  deflate: DeflateSettings | null
   /** An error that is ours, not the client's. */
   onError(error: unknown): void
 }
@@ -43,6 +46,9 @@ export class WebSocketEdge {
   private readonly sweeper: NodeJS.Timeout
   /** Answers that are about to be written. */
   private readonly answers = new WeakMap<IncomingMessage, Answer>()
+  private readonly deflater: Deflater | null
+  /** Handshakes that were answered by compression. */
+  private readonly deflating = new WeakSet<IncomingMessage>()
   private tick = 0
 
   constructor(options: WebSocketEdgeOptions) {
@@ -50,16 +56,19 @@ export class WebSocketEdge {
     const { limits, turn } = options.gateway
     this.writer = new TurnWriter(turn)
     // The first subprotocol offered is the application's business; ours are told apart before.
-    this.plainServer = createServer(limits.messageBytes, (offered, request) => {
+    this.deflater = options.deflate === null ? null : new Deflater(options.deflate)
+    const { deflater } = this
+    this.plainServer = createServer(limits.messageBytes, deflater, (offered, request) => {
       const { subprotocol } = this.answers.get(request) ?? {}
       const chosen = subprotocol ?? [...offered].find((name) => !isTokenSubprotocol(name))
       return chosen || (offered.has(tokenSubprotocol) ? tokenSubprotocol : false)
     })
     const frameBytes = Math.max(limits.messageBytes + 1, helloBytes)
-    this.resumableServer = createServer(frameBytes, () => clientSubprotocol)
+    this.resumableServer = createServer(frameBytes, deflater, () => clientSubprotocol)
     for (const server of [this.plainServer, this.resumableServer]) {
       server.on('headers', (lines, request) => {
         for (const [name, value] of this.answers.get(request)?.headers ?? []) lines.push(`${name}: ${value}`)
+        if (deflater?.suits(lines)) this.deflating.add(request)
       })
     }
     this.sweeper = setInterval(() => this.sweep(), sweepMs)
@@ -178,6 +187,7 @@ export class WebSocketEdge {
     const { ws } = connection
     connection.pace = this.options.admission.paceOf(request)
     connection.watch = watchSender(request, connection)
+    if (this.deflating.has(request)) ws.deflater = this.deflater
     ws.connection = connection
     this.connections.add(connection)
     ws.on('message', this.onMessage)
@@ -270,12 +280,13 @@ function speaksOurs(request: IncomingMessage): boolean {
 
 function createServer(
   maxPayload: number,
+  deflater: Deflater | null,
   handleProtocols: (offered: Set<string>, request: IncomingMessage) => string | false,
 ): WebSocketServer {
   return new WebSocketServer({
     noServer: true,
     clientTracking: false,
-    perMessageDeflate: false,
+    perMessageDeflate: deflater?.options ?? false,
     maxPayload,
     maxFragments: 1024,
     maxBufferedChunks: 4096,

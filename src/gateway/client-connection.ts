@@ -24,8 +24,10 @@ export class SharedMessages {
   /** Encoded by the first connection of each transport that needs it. */
   readonly encoded: {
     websocket?: Buffer
+    websocketDeflated?: Buffer
     sse?: string[]
     resumable?: Buffer
+    resumableDeflated?: Buffer
     tunnel?: string
     socketIo?: readonly EncodedPacket[]
     engineIo?: readonly EncodedPacket[]

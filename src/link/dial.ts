@@ -18,6 +18,8 @@ export interface LinkDialerOptions {
   /** Base URL of the gateway's internal listener, `ws:` or `wss:`. */
   url: string
   token: string | undefined
+  /** PEM of the certificates that are trusted. Undefined: those that Node trusts. */
+  ca?: string | Uint8Array | undefined
   hello: () => Hello
   now: () => number
   random: () => number
@@ -65,7 +67,7 @@ export class LinkDialer {
   private dial(): void {
     this.timer = null
     this.failure = null
-    const { url, token, now } = this.options
+    const { url, token, ca, now } = this.options
     const socket = new WebSocket(new URL('/link', url), linkSubprotocol, {
       perMessageDeflate: false,
       maxPayload: defaultLimits.linkMessageBytes,
@@ -73,6 +75,7 @@ export class LinkDialer {
       skipUTF8Validation: true,
       // For the control frames, which `ws` writes.
       generateMask: (mask) => mask.fill(0),
+      ...(ca === undefined ? {} : { ca: Buffer.from(ca) }),
       ...(token === undefined ? {} : { headers: { authorization: `Bearer ${token}` } }),
     })
     this.socket = socket

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { WebSocket } from 'ws'
 import { Opcode, writeFrameHeader } from '../protocol/websocket-frame.ts'
 import type { LinkSocket } from './link.ts'
@@ -25,10 +26,16 @@ export class FrameSocket implements LinkSocket {
     return this.socket?.writableLength ?? 0
   }
 
+  /** TLS refers to what it was given until later: to copy that costs less than another slab each turn. */
+  get copies(): boolean {
+    return (this.socket as TLSSocket | null)?.encrypted === true
+  }
+
   send(slab: Buffer, start: number, end: number): void {
     if (this.socket === null || this.ws.readyState !== WebSocket.OPEN) return
     const frame = writeFrameHeader(slab, start, end - start, Opcode.binary, this.masked)
-    this.socket.write(slab.subarray(frame, end))
+    const bytes = slab.subarray(frame, end)
+    this.socket.write(this.copies ? Buffer.from(bytes) : bytes)
   }
 
   close(code: number, reason: string): void {

@@ -15,6 +15,8 @@ import { frameHeaderBytesMax } from '../protocol/websocket-frame.ts'
 /** What a link needs of its socket. */
 export interface LinkSocket {
   readonly bufferedAmount: number
+  /** What is sent is copied, so that its memory may be used again at once. */
+  readonly copies?: boolean
   /** Sends the bytes `start` to `end` as one binary message; the bytes before `start` may be used for its header. */
   send(slab: Buffer, start: number, end: number): void
   close(code: number, reason: string): void
@@ -253,7 +255,8 @@ export class Link {
     this.socket.send(this.slab, frameHeaderBytesMax, end)
     const pending = this.socket.bufferedAmount
     // The kernel has not taken all of it: the socket still refers to this memory.
-    if (pending > 0 || this.slab.length > slabBytes) this.slab = Buffer.allocUnsafeSlow(slabBytes)
+    const kept = pending > 0 && this.socket.copies !== true
+    if (kept || this.slab.length > slabBytes) this.slab = Buffer.allocUnsafeSlow(slabBytes)
     if (pending > this.options.highWaterBytes) this.congested = true
   }
 

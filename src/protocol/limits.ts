@@ -18,6 +18,12 @@ export interface Limits {
   headerBytes: number
   /** A client or a node must finish its handshake within this time. */
   handshakeMs: number
+  /** Requests that are open at once on one HTTP/2 connection. */
+  http2Streams: number
+  /** Requests that a client may break off at once on one HTTP/2 connection, and as many again in 10 s; then the connection is closed. */
+  http2Resets: number
+  /** An HTTP/2 connection on which nothing is asked is closed after this time. */
+  http2IdleMs: number
   /** A WebSocket client is pinged after this much silence, an Engine.IO client this often (`pingInterval`) … */
   idlePingMs: number
   /** … and dropped when nothing came back for this long (`pingTimeout`). */
@@ -148,6 +154,9 @@ export const defaultLimits: Readonly<Limits> = {
   headerCount: 100,
   headerBytes: 16 * KiB,
   handshakeMs: 10 * second,
+  http2Streams: 256,
+  http2Resets: 512,
+  http2IdleMs: 120 * second,
   idlePingMs: 25 * second,
   idlePongMs: 20 * second,
   sseHeartbeatMs: 15 * second,

@@ -1,6 +1,8 @@
 /** Headers of unfragmented WebSocket frames (RFC 6455 §5.2). */
 
 export const Opcode = { text: 1, binary: 2 } as const
+/** Beside the opcode: the message is compressed (RFC 7692 §6). */
+export const compressedBit = 0x40
 
 /** Length of the longest header: two bytes, an eight-byte length, a mask key. */
 export const frameHeaderBytesMax = 14

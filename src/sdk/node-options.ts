@@ -29,6 +29,8 @@ export function checkOptions(options: NodeOptions): void {
     fail("migrate must be 'always' or 'drain'")
   if (options.load !== undefined && typeof options.load !== 'function')
     fail('load must be a function that returns a number')
+  if (options.ca !== undefined && typeof options.ca !== 'string' && !(options.ca instanceof Uint8Array))
+    fail('ca must be PEM, as text or bytes')
   const { gateways = [], redis } = options
   if (redis === undefined && (!Array.isArray(gateways) || gateways.length === 0)) {
     fail(

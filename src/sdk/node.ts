@@ -62,7 +62,8 @@ export interface NodeEvents {
 /** A socket-server node: dials its gateways and serves the sessions they assign. Made by `createNode`. */
 export class EvenkeelNode extends EventEmitter<NodeEvents> {
   readonly id: string
-  private readonly options: Required<Omit<NodeOptions, 'maxSessions' | 'token' | 'redis' | 'load'>> & {
+  private readonly options: Required<Omit<NodeOptions, 'maxSessions' | 'token' | 'redis' | 'load' | 'ca'>> & {
+    ca?: string | Uint8Array
     load?: () => number
     redis?: string
     maxSessions?: number
@@ -288,6 +289,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     const dialer = new LinkDialer({
       url,
       token: this.options.token,
+      ca: this.options.ca,
       hello: () => this.hello(),
       now,
       random: Math.random,

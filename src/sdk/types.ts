@@ -27,6 +27,8 @@ export interface NodeOptions {
   redis?: string
   /** The gateways' EVENKEEL_NODE_TOKEN. Default: the environment variable of this name. */
   token?: string
+  /** For `wss:` gateways: PEM of the certificates that sign theirs, or are theirs. Default: those that Node trusts. */
+  ca?: string | Uint8Array
   /** Default `stream`. */
   delivery?: Delivery
   /**

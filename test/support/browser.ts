@@ -1,4 +1,10 @@
-import { type Browser, chromium, type LaunchOptions, type Page } from 'playwright-core'
+import {
+  type Browser,
+  type BrowserContextOptions,
+  chromium,
+  type LaunchOptions,
+  type Page,
+} from 'playwright-core'
 import { onTestFinished } from 'vitest'
 
 /** EVENKEEL_CHROMIUM names another one. */
@@ -27,8 +33,12 @@ export async function launchBrowser(options: LaunchOptions = {}): Promise<Browse
 }
 
 /** A page of this origin with nothing on it, in a profile of its own. An error of its scripts fails the test. */
-export async function blankPage(url: string, browser?: Browser): Promise<Page> {
-  const context = await (browser ?? (await launchBrowser())).newContext()
+export async function blankPage(
+  url: string,
+  browser?: Browser,
+  options: BrowserContextOptions = {},
+): Promise<Page> {
+  const context = await (browser ?? (await launchBrowser())).newContext(options)
   const page = await context.newPage()
   page.on('pageerror', (error) => {
     throw error

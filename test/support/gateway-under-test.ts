@@ -24,6 +24,7 @@ export async function gatewayProcess(
   directory: string,
   config: Record<string, unknown>,
   tokens: Tokens,
+  env: Record<string, string> = {},
 ): Promise<GatewayUnderTest> {
   const file = writeConfig(directory, config)
   const ready = Promise.withResolvers<{ public: { port: number }; internal: { port: number } }>()
@@ -32,7 +33,7 @@ export async function gatewayProcess(
     name: 'gateway',
     script: 'src/cli/main.ts',
     args: ['gateway', ...flags, '--config', file],
-    env: tokenVariables(tokens),
+    env: { ...tokenVariables(tokens), ...env },
     ipc: true,
     onLine(line) {
       if (line.includes('"gateway ready"')) ready.resolve(JSON.parse(line))

@@ -55,6 +55,9 @@ describe('layers', () => {
       tcp: [],
       workers: 1,
       allowedOrigins: 'same-host',
+      trustedProxies: [],
+      forwardedHeader: 'any',
+      websocket: { deflate: 'off' },
       persistence: { by: 'none', name: 'evenkeel-node', ttlMs: 3_600_000, maxOverShare: 0.25 },
       slowStartMs: 0,
       rebalance: {
@@ -481,7 +484,7 @@ describe('mistakes in a file', () => {
     ['public:\n  prot: 80', '2:3: unknown key "public.prot"; did you mean "port"?'],
     ['zzzzzzzz: 1', '1:1: unknown key "zzzzzzzz"; allowed: $schema, public, internal'],
     ['public:\n  port: abc', '2:9: public.port: expected an integer from 0 to 65535, got "abc"'],
-    ['internal:', '1:10: internal: expected an object with the keys host, port, got nothing (null)'],
+    ['internal:', '1:10: internal: expected an object with the keys host, port, tls, got nothing (null)'],
     [
       'policy: most-connections',
       '1:9: policy: expected one of "weighted-least-connections", "least-connections", "round-robin"',
@@ -752,5 +755,65 @@ test('the log never shows credentials', () => {
   expect(written).not.toContain('hunter2')
   expect(JSON.parse(written)).toMatchObject({
     req: { headers: { authorization: '[redacted]', host: 'shown' } },
+  })
+})
+
+describe('the edge', () => {
+  test('certificates are named beside the file', async () => {
+    const tls = { certificates: [{ certFile: 'tls/a.pem', keyFile: '/etc/a.key', names: ['*.a.example'] }] }
+    const name = await file('tls.json', JSON.stringify({ public: { tls }, internal: { tls } }))
+    const { config } = await loadConfig({ file: name, env: {} })
+    const expected = {
+      certificates: [
+        { certFile: path.join(directory, 'tls/a.pem'), keyFile: '/etc/a.key', names: ['*.a.example'] },
+      ],
+      minVersion: 'TLSv1.2',
+      reloadMs: 5_000,
+    }
+    expect([config.public.tls, config.internal.tls]).toEqual([expected, expected])
+  })
+
+  test.each([
+    ['public: { tls: {} }', 'public.tls.certificates'],
+    ['public: { tls: { certificates: [] } }', 'public.tls.certificates'],
+    ['public: { tls: { certificates: [{ certFile: a }] } }', 'public.tls.certificates[0].keyFile'],
+    [
+      'public: { tls: { certificates: [{ certFile: a, keyFile: b, names: ["a b"] }] } }',
+      'public.tls.certificates[0].names[0]',
+    ],
+    [
+      'public: { tls: { certificates: [{ certFile: a, keyFile: b }], minVersion: TLSv1.1 } }',
+      'public.tls.minVersion',
+    ],
+    ['trustedProxies: [proxy.example]', 'trustedProxies[0]'],
+    [
+      'trustedProxies: [10.0.0.0/8, 10.0.0.0/33]',
+      'trustedProxies[1]: expected an address or a CIDR block such as 10.0.0.0/8, got "10.0.0.0/33"',
+    ],
+    ['forwardedHeader: x-real-ip', 'forwardedHeader'],
+    ['websocket: { deflate: on }', 'websocket.deflate'],
+    ['websocket: { deflate: { windowBits: 8 } }', 'websocket.deflate'],
+  ])('%s', async (text, message) => {
+    expect((await errorOf({ file: await file('edge.yaml', text), env: {} })).message).toContain(message)
+  })
+
+  test('compression is off, or bounded', async () => {
+    const name = await file('deflate.yaml', 'websocket: { deflate: { threshold: 256 } }')
+    expect((await loadConfig({ file: name, env: {} })).config.websocket.deflate).toEqual({
+      threshold: 256,
+      windowBits: 13,
+      memoryLevel: 7,
+      concurrency: 4,
+      noContextTakeover: true,
+    })
+    const env = {
+      EVENKEEL_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
+      EVENKEEL_WEBSOCKET_DEFLATE: '{"windowBits":10}',
+      EVENKEEL_PUBLIC_TLS_CERTIFICATES: '[{"certFile":"/a","keyFile":"/b"}]',
+    }
+    const { config } = await loadConfig({ env })
+    expect(config.trustedProxies).toEqual(['10.0.0.0/8', '::1'])
+    expect(config.websocket.deflate).toMatchObject({ windowBits: 10 })
+    expect(config.public.tls?.certificates).toEqual([{ certFile: '/a', keyFile: '/b' }])
   })
 })

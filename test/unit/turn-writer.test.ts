@@ -22,6 +22,18 @@ class FullSocket {
 
 const noHeader = Buffer.alloc(0)
 
+test('what goes to TLS is a copy, and the slab is used again', async () => {
+  const writer = new TurnWriter(new Turn())
+  const socket = Object.assign(new FullSocket(), { encrypted: true })
+  const out = new Outgoing(socket as unknown as Socket)
+  for (const text of ['first', 'other']) {
+    writer.write(out, noHeader, 0, Buffer.from(text), 0, 5)
+    writer.append(out, Buffer.from('!'))
+    await new Promise(setImmediate)
+  }
+  expect(Buffer.concat(socket.kept).toString()).toBe('first!other!')
+})
+
 test('bytes that were flushed before the end of the turn are not written over by the next one', async () => {
   const writer = new TurnWriter(new Turn())
   const slow = new FullSocket()

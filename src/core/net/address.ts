@@ -9,6 +9,9 @@ export interface Block extends Address {
   readonly bits: number
 }
 
+/** What `parseBlock` takes, roughly. */
+export const blockPattern = /^[0-9A-Fa-f.:]{2,45}(?:\/\d{1,3})?$/
+
 const mappedPrefix = 0xffffn
 
 /** IPv4 as four decimal numbers, or IPv6 without a zone; null for anything else. */

@@ -34,11 +34,12 @@ export class Door {
     const address = peerAddress(socket)
     // It has gone already.
     if (address === '') return
-    const { deny, exempt, perIp } = this.options.settings.current.rateLimits
+    const { rateLimits, trust } = this.options.settings.current
+    const { deny, exempt, perIp } = rateLimits
     const network = networkOf(address)
-    const reason = isListed(address, exempt)
-      ? null
-      : this.reasonAgainst(address, network, deny, perIp.connections)
+    // A trusted proxy has many clients; each is looked at by its own address, once it is known.
+    const isKnown = isListed(address, exempt) || isListed(address, trust?.proxies ?? [])
+    const reason = isKnown ? null : this.reasonAgainst(address, network, deny, perIp.connections)
     if (reason !== null) {
       this.options.refused(reason)
       socket.resetAndDestroy()

@@ -5,6 +5,7 @@ import type { RunBatch, RunReader, RunSink } from '../../gateway/run-types.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import { encodeComment } from '../../protocol/sse.ts'
 import { BodyWriter } from '../body-writer.ts'
+import { flowOf } from '../response-flow.ts'
 import { encodeRaw } from '../run-encoding.ts'
 import { roomBytes } from '../runs.ts'
 
@@ -142,10 +143,10 @@ export class ClientStream implements RunSink {
 
   /** Once a second: a client that takes nothing of what waits for it is dropped after a while. */
   watch(): void {
-    const { socket } = this.response
-    if (socket === null || this.done) return
-    const taken = socket.bytesWritten - socket.writableLength
-    if (socket.writableLength === 0 || taken !== this.taken) this.stalledSeconds = 0
+    const flow = flowOf(this.response)
+    if (flow === null || this.done) return
+    const taken = flow.bytesWritten - flow.writableLength
+    if (flow.writableLength === 0 || taken !== this.taken) this.stalledSeconds = 0
     else if (++this.stalledSeconds * 1_000 >= this.gateway.limits.clientStallMs) this.cut()
     this.taken = taken
   }

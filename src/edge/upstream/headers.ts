@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http'
-import type { TLSSocket } from 'node:tls'
+import { clientAddress, clientHost, clientProto } from '../client-view.ts'
 import { identityHeaders, isOwnHeader } from '../identity/sender.ts'
-import { clientAddress } from '../request-meta.ts'
 
 /** Of one hop only (RFC 9110 §7.6.1), whichever way it goes. */
 const hopByHop: ReadonlySet<string> = new Set([
@@ -60,14 +59,15 @@ export function upstreamHeaders(
   })
   const host = request.headers.host ?? ''
   const address = clientAddress(request)
-  const proto = (request.socket as TLSSocket).encrypted === true ? 'https' : 'http'
+  const proto = clientProto(request)
+  const asked = clientHost(request)
   const node = address.includes(':') ? `"[${address}]"` : address
   headers.push(
     // Behind TLS the certificate and the virtual host are those of the URL.
     ['Host', url.protocol === 'https:' ? url.host : host],
-    ['Forwarded', `for=${node};host="${host.replace(/[^\w.:[\]-]/g, '')}";proto=${proto}`],
+    ['Forwarded', `for=${node};host="${asked.replace(/[^\w.:[\]-]/g, '')}";proto=${proto}`],
     ['X-Forwarded-For', address],
-    ['X-Forwarded-Host', host],
+    ['X-Forwarded-Host', asked],
     ['X-Forwarded-Proto', proto],
     ...identityHeaders(request),
   )

@@ -7,6 +7,7 @@ import { DialError } from '../../gateway/upstream-connection.ts'
 import type { UpstreamEntry } from '../../gateway/upstream-entry.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import { shownBy } from '../request-meta.ts'
+import { flowOf } from '../response-flow.ts'
 import type { Target } from '../target.ts'
 import { endToEnd, type HeaderPair, reasonPhrase } from './headers.ts'
 import { UpstreamPools } from './pools.ts'
@@ -121,11 +122,11 @@ export class HttpProxy {
       return
     }
     response.writeHead(data.statusCode, reasonPhrase(data), headers.flat())
-    const { socket } = response
-    const before = socket?.bytesWritten ?? 0
+    const flow = flowOf(response)
+    const before = flow?.bytesWritten ?? 0
     await pipeline(data.body, response)
     const sent = Number(client.headers['content-length'] ?? 0)
-    answered.entry.bytes += (socket?.bytesWritten ?? before) - before + (Number.isFinite(sent) ? sent : 0)
+    answered.entry.bytes += (flow?.bytesWritten ?? before) - before + (Number.isFinite(sent) ? sent : 0)
   }
 }
 
