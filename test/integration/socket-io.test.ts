@@ -261,6 +261,7 @@ test('without a node a client is told to come again, and metrics know the transp
     sse: 0,
     'socket.io': 1,
     'engine.io': 0,
+    tcp: 0,
   })
   const metrics = await fetch(`${gateway.internalUrl}/metrics`)
   expect(await metrics.text()).toMatch(/evenkeel_connections\{transport="socket.io"\} 1/)
