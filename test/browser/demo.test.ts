@@ -153,7 +153,17 @@ test('with --redis an answer survives SIGKILL of the gateway, then of the next o
   const here = gateways.find(({ state }) => state === 'up')!
   process.kill(nodes.find(({ id }) => id === producer)!.pid, 'SIGKILL')
   process.kill(here.pid, 'SIGKILL')
-  await page.reload()
+  // The balancer may not have heard of it yet.
+  await expect
+    .poll(
+      () =>
+        page.reload().then(
+          () => true,
+          () => false,
+        ),
+      patience,
+    )
+    .toBe(true)
   await complete(page, again)
 }, 180_000)
 
