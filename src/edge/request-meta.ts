@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
@@ -100,4 +100,13 @@ export function checkOrigin(request: IncomingMessage, allowed: AllowedOrigins): 
       ? URL.canParse(origin) && new URL(origin).host === clientHost(request).toLowerCase()
       : allowed.includes(origin)
   if (!ok) throw new EvenkeelError('FORBIDDEN', 'this Origin may not connect; add it to allowedOrigins')
+}
+
+/**
+ * Puts off a request that was sent behind one that is not answered yet. Until then its response has no connection, so nobody would
+ * hear that this one has ended: what is kept for the client would be kept for good.
+ */
+export function whenItsTurn(response: ServerResponse, begin: () => void): void {
+  if (response.socket === null) response.once('socket', begin)
+  else begin()
 }
