@@ -99,7 +99,9 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   server.on('request', (request, response) => {
     lastAnswers.set(request.socket, response)
-    whenItsTurn(response, () => answerErrors(handle(request, response), request, response))
+    whenItsTurn(response, limits.pipelinedRequests, () =>
+      answerErrors(handle(request, response), request, response),
+    )
   })
   server.on('upgrade', (request, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.

@@ -24,6 +24,8 @@ export interface Limits {
   headerCount: number
   /** … and by size. */
   headerBytes: number
+  /** Requests that wait behind another one of the same connection; more close it. */
+  pipelinedRequests: number
   /** A client or a node must finish its handshake within this time. */
   handshakeMs: number
   /** Requests that are open at once on one HTTP/2 connection. */
@@ -167,6 +169,7 @@ export const defaultLimits: Readonly<Limits> = {
   channelsPerSession: 128,
   headerCount: 100,
   headerBytes: 16 * KiB,
+  pipelinedRequests: 64,
   handshakeMs: 10 * second,
   http2Streams: 256,
   http2Resets: 512,
