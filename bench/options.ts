@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { attacks } from './scenarios/attacks.ts'
 import { balance } from './scenarios/balance.ts'
 import { dashboard } from './scenarios/dashboard.ts'
 import { fanout } from './scenarios/fanout.ts'
@@ -24,6 +25,7 @@ export const scenarios: readonly Scenario[] = [
   resume,
   balance,
   dashboard,
+  attacks,
 ]
 
 export interface Options {

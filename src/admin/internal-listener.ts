@@ -61,12 +61,16 @@ export function createInternalListener(options: InternalListenerOptions): Server
       setCommonHeaders(response)
       // One connection may break at any moment; that must reach neither the log as an error nor the process.
       response.on('error', (error) => logger.debug({ err: error }, 'admin response broke off'))
-      void serve({ authorize, handle, headerCount: operator.limits.headerCount }, request, response).catch(
-        (error: unknown) => {
-          reportUnexpected(logger, error, request)
-          sendProblem(response, error)
-        },
-      )
+      const begin = () =>
+        void serve({ authorize, handle, headerCount: operator.limits.headerCount }, request, response).catch(
+          (error: unknown) => {
+            reportUnexpected(logger, error, request)
+            sendProblem(response, error)
+          },
+        )
+      // Behind a request that is not answered yet it has no connection, and would not hear that this one has ended.
+      if (response.socket === null) response.once('socket', begin)
+      else begin()
     },
   )
   // Node drops the headers beyond its own count in silence, an Origin perhaps; serve() counts and refuses.

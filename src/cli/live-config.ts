@@ -54,6 +54,7 @@ const limitEffects: { readonly [Key in keyof Limits]?: ConfigEffect } = {
   gatewayDrainMs: 'live',
   drainDeadlineMs: 'new',
   downNodeMs: 'live',
+  downNodes: 'live',
   linkHighWaterBytes: 'new',
   upstreamDialMs: 'new',
   upstreamReadMs: 'new',

@@ -54,6 +54,7 @@ export abstract class EngineConnection implements ClientConnection, Paced {
   private queuedBytes = 0
   private readonly turn: Turn
   private readonly unreadBytes: number
+  private readonly unreadMessages: number
   /** For a client that polls: what leaves at the end of the turn. */
   private waiting: Piece[] = []
   private slow = false
@@ -67,6 +68,7 @@ export abstract class EngineConnection implements ClientConnection, Paced {
     this.turn = turn
     this.writer = writer
     this.unreadBytes = limits.inboxBytes * unreadWindows
+    this.unreadMessages = Math.max(limits.pollPackets, limits.inboxMessages * unreadWindows)
   }
 
   abstract deliver(batch: Buffer, start: number, end: number, text: boolean): boolean
@@ -86,7 +88,8 @@ export abstract class EngineConnection implements ClientConnection, Paced {
     socket.on('data', (piece: string | Buffer | undefined) => {
       if (this.pace !== null && !this.pace.takes(this)) return
       this.received(piece ?? '')
-      if (this.session.inbox.bytes > this.unreadBytes) this.close()
+      const { bytes, length } = this.session.inbox
+      if (bytes > this.unreadBytes || length > this.unreadMessages) this.close()
     })
     socket.on('upgrade', () => {
       if (this.paused || this.heldBack !== null) this.websocket?.pause()

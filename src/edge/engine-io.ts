@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { type Socket as EngineSocket, Server } from 'engine.io'
+import type { Socket as EngineSocket, Server } from 'engine.io'
 import type { Gateway } from '../gateway/gateway.ts'
+import { EvenkeelError } from '../protocol/errors.ts'
 import type { Admission } from './admission/admission.ts'
 import {
   type EngineConnection,
@@ -10,6 +11,7 @@ import {
   PlainEngineConnection,
 } from './engine-io-connection.ts'
 import { EngineIoForwarder, ownerTag, restoreForwarded } from './engine-io-forward.ts'
+import { GuardedEngine } from './engine-io-guard.ts'
 import { watchSender } from './identity/watch.ts'
 import { checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-meta.ts'
 import { SocketIoConnection } from './socket-io-connection.ts'
@@ -43,7 +45,7 @@ export class EngineIoEdge {
     const { limits, id, turn } = options.gateway
     this.host = { limits, turn, writer: new TurnWriter(turn) }
     this.forwarder = new EngineIoForwarder(options.gateway, options.peerToken)
-    this.engine = new Server({
+    this.engine = new GuardedEngine(limits, {
       transports: ['polling', 'websocket'],
       pingInterval: limits.idlePingMs,
       pingTimeout: limits.idlePongMs,
@@ -106,28 +108,32 @@ export class EngineIoEdge {
     this.engine.close()
   }
 
-  private async ownerOf({ url = '' }: IncomingMessage): Promise<URL | null> {
-    const sid = new URLSearchParams(splitTarget(url)[1]).get('sid')
+  private async ownerOf(request: IncomingMessage): Promise<URL | null> {
+    const sid = sidOf(request)
     return sid === null ? null : this.forwarder.ownerOf(sid)
   }
 
   /** Who is new needs a node. Throws NO_NODE, DRAINING. */
   private async admit(request: IncomingMessage, target: Target): Promise<void> {
     const { gateway } = this.options
+    if (request.method !== 'GET' || sidOf(request) !== null) return
     const { pool } = target
-    const { method, url = '' } = request
-    const isNew = method === 'GET' && !new URLSearchParams(splitTarget(url)[1]).has('sid')
-    if (!isNew) return
     this.targets.set(request, target)
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
   }
 
   private connected(socket: EngineSocket): void {
     const { gateway } = this.options
+    const request = socket.request as unknown as IncomingMessage
+    const target = this.targets.get(request)
+    if (target === undefined) {
+      // Nobody has let it in.
+      socket.close(true)
+      return
+    }
     const Connection = this.dialect === 'socket.io' ? SocketIoConnection : PlainEngineConnection
     const connection = new Connection(socket, this.host)
     this.connections.add(connection)
-    const request = socket.request as unknown as IncomingMessage
     const watch = watchSender(request, {
       // Engine.IO has no codes; its client comes back, and shows its token anew.
       over: (code, reason) => connection.session.dismiss(code, reason),
@@ -136,10 +142,17 @@ export class EngineIoEdge {
       this.connections.delete(connection)
       watch?.stop()
     })
-    const { pool, path, key } = this.targets.get(request)!
+    const { pool, path, key } = target
     const meta = requestMeta(request, this.dialect, '', path)
     connection.pace = this.options.admission.paceOf(request)
     connection.session = gateway.openSession(pool, meta, connection, null, key)
     connection.begin()
   }
+}
+
+/** null for a new client. Throws BAD_REQUEST for what engine.io could read in another way. */
+function sidOf({ url = '' }: IncomingMessage): string | null {
+  const sids = new URLSearchParams(splitTarget(url)[1]).getAll('sid')
+  if (sids.length > 1) throw new EvenkeelError('BAD_REQUEST', 'one sid at most')
+  return sids[0] || null
 }

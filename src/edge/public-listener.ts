@@ -17,7 +17,7 @@ import { identityOf } from './identity/sender.ts'
 import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
 import { OpenAnswers } from './open-answers.ts'
-import { checkOrigin, checkRequest, splitTarget } from './request-meta.ts'
+import { checkOrigin, checkRequest, splitTarget, whenItsTurn } from './request-meta.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { type LiveSettings, type Target, targetOf } from './target.ts'
@@ -94,12 +94,23 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   // Node drops headers beyond its own count silently; ours counts all of them and says so.
   server.maxHeadersCount = 0
 
+  /** Of each connection the last one. */
+  const lastAnswers = new WeakMap<Duplex, ServerResponse>()
+
   server.on('request', (request, response) => {
-    answerErrors(handle(request, response), request, response)
+    lastAnswers.set(request.socket, response)
+    whenItsTurn(response, limits.pipelinedRequests, () =>
+      answerErrors(handle(request, response), request, response),
+    )
   })
   server.on('upgrade', (request, socket: Duplex, head) => {
     // Node has taken its own listener away; without one a reset by the peer would end the process.
     socket.on('error', destroy)
+    // It would be answered in the middle of what goes on.
+    if (lastAnswers.get(socket)?.writableFinished === false) {
+      socket.destroy()
+      return
+    }
     upgrade(request, socket as Socket, head).then(
       () => socket.off('error', destroy),
       (error) => {
@@ -115,10 +126,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     cutSoon(socket)
     if (!socket.writable) return
-    const tooLarge = error.code === 'HPE_HEADER_OVERFLOW'
-    socket.end(
-      `HTTP/1.1 ${tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request'}\r\nConnection: close\r\n\r\n`,
-    )
+    socket.end(`HTTP/1.1 ${statusOfBroken(error.code)}\r\nConnection: close\r\n\r\n`)
   })
 
   const http2 =
@@ -252,7 +260,9 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   function answerErrors(done: Promise<void>, request: IncomingMessage, response: ServerResponse): void {
     done.catch((error) => {
-      if (!(error instanceof EvenkeelError)) options.onError(error)
+      // A client that leaves in the middle of its request is no error of ours, and must not fill the log with one.
+      const left = request.destroyed && !request.complete
+      if (!(error instanceof EvenkeelError) && !left) options.onError(error)
       answer(request, response, error)
     })
   }
@@ -320,6 +330,12 @@ function limitBody(request: IncomingMessage, withinMs: number): void {
     if (!request.complete) request.destroy()
   }, withinMs)
   request.once('close', () => clearTimeout(timer))
+}
+
+/** What is no request gets this status line. */
+function statusOfBroken(code = ''): string {
+  if (code === 'HPE_HEADER_OVERFLOW') return '431 Request Header Fields Too Large'
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : '400 Bad Request'
 }
 
 function destroy(this: Duplex): void {

@@ -1,4 +1,5 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
@@ -100,4 +101,28 @@ export function checkOrigin(request: IncomingMessage, allowed: AllowedOrigins): 
       ? URL.canParse(origin) && new URL(origin).host === clientHost(request).toLowerCase()
       : allowed.includes(origin)
   if (!ok) throw new EvenkeelError('FORBIDDEN', 'this Origin may not connect; add it to allowedOrigins')
+}
+
+const waiting = new WeakMap<Socket, number>()
+
+/**
+ * Puts off a request that was sent behind one that is not answered yet. Until then its response has no connection, so nobody would
+ * hear that this one has ended: what is kept for the client would be kept for good. More than `most` of them cost the connection.
+ */
+export function whenItsTurn(response: ServerResponse, most: number, begin: () => void): void {
+  if (response.socket !== null) {
+    begin()
+    return
+  }
+  const { socket } = response.req
+  const count = (waiting.get(socket) ?? 0) + 1
+  if (count > most) {
+    socket.destroy()
+    return
+  }
+  waiting.set(socket, count)
+  response.once('socket', () => {
+    waiting.set(socket, waiting.get(socket)! - 1)
+    begin()
+  })
 }

@@ -7,8 +7,10 @@ import type { NodeEntry } from '../gateway/node-entry.ts'
 import { clientSubprotocol, helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { Limits } from '../protocol/limits.ts'
 import type { Admission } from './admission/admission.ts'
 import { Deflater, type DeflateSettings } from './deflate.ts'
+import { leave } from './engine-io-guard.ts'
 import { closeCodeOf, watchSender } from './identity/watch.ts'
 import { cutSoon } from './last-words.ts'
 import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
@@ -58,13 +60,13 @@ export class WebSocketEdge {
     // The first subprotocol offered is the application's business; ours are told apart before.
     this.deflater = options.deflate === null ? null : new Deflater(options.deflate)
     const { deflater } = this
-    this.plainServer = createServer(limits.messageBytes, deflater, (offered, request) => {
+    this.plainServer = createServer(limits, limits.messageBytes, deflater, (offered, request) => {
       const { subprotocol } = this.answers.get(request) ?? {}
       const chosen = subprotocol ?? [...offered].find((name) => !isTokenSubprotocol(name))
       return chosen || (offered.has(tokenSubprotocol) ? tokenSubprotocol : false)
     })
     const frameBytes = Math.max(limits.messageBytes + 1, helloBytes)
-    this.resumableServer = createServer(frameBytes, deflater, () => clientSubprotocol)
+    this.resumableServer = createServer(limits, frameBytes, deflater, () => clientSubprotocol)
     for (const server of [this.plainServer, this.resumableServer]) {
       server.on('headers', (lines, request) => {
         for (const [name, value] of this.answers.get(request)?.headers ?? []) lines.push(`${name}: ${value}`)
@@ -192,6 +194,7 @@ export class WebSocketEdge {
     this.connections.add(connection)
     ws.on('message', this.onMessage)
     ws.on('pong', this.onPong)
+    ws.on('ping', this.onPing)
     ws.on('close', this.onClose)
     ws.on('error', ignore)
   }
@@ -205,6 +208,14 @@ export class WebSocketEdge {
 
   private readonly onPong = edgeListener((edge, connection) => {
     connection.lastSeen = edge.tick
+  }, this)
+
+  private readonly onPing = edgeListener((edge, connection) => {
+    connection.lastSeen = edge.tick
+    if (connection.pingTick !== edge.tick) connection.pings = 0
+    connection.pingTick = edge.tick
+    if (++connection.pings === edge.options.gateway.limits.pingsPerSecond + 1)
+      leave(connection.ws, 'too many pings')
   }, this)
 
   private readonly onClose = edgeListener((edge, connection, code: number, reason: Buffer) => {
@@ -279,6 +290,7 @@ function speaksOurs(request: IncomingMessage): boolean {
 }
 
 function createServer(
+  { messageFragments, messageChunks }: Readonly<Limits>,
   maxPayload: number,
   deflater: Deflater | null,
   handleProtocols: (offered: Set<string>, request: IncomingMessage) => string | false,
@@ -288,8 +300,8 @@ function createServer(
     clientTracking: false,
     perMessageDeflate: deflater?.options ?? false,
     maxPayload,
-    maxFragments: 1024,
-    maxBufferedChunks: 4096,
+    maxFragments: messageFragments,
+    maxBufferedChunks: messageChunks,
     WebSocket: ClientSocket,
     handleProtocols,
   })

@@ -19,6 +19,8 @@ export interface NodeTableHandlers {
 export class NodeTable {
   private readonly nodes = new Map<string, NodeEntry>()
   private readonly pools = new Map<string, NodeEntry[]>()
+  /** Those that were lost, the first ones first; some have come back since, as another entry. */
+  private readonly downNodes: LinkedNode[] = []
   private readonly limits: Readonly<Limits>
   private readonly handlers: NodeTableHandlers
   private readonly stall: StallDetector
@@ -107,6 +109,13 @@ export class NodeTable {
     node.downAt = Date.now()
     this.indexPools()
     this.handlers.down(node, reason)
+    if (node instanceof LinkedNode) this.keepDown(node)
+  }
+
+  /** A program with the token may come under as many names as it likes. */
+  private keepDown(node: LinkedNode): void {
+    this.downNodes.push(node)
+    if (this.downNodes.length > this.limits.downNodes) this.forget(this.downNodes.shift()!)
   }
 
   remove(node: NodeEntry): void {
@@ -145,7 +154,10 @@ export class NodeTable {
   }
 
   private forgetLater(node: LinkedNode): void {
-    if (Date.now() - node.downAt! < this.limits.downNodeMs) return
+    if (Date.now() - node.downAt! >= this.limits.downNodeMs) this.forget(node)
+  }
+
+  private forget(node: LinkedNode): void {
     node.link.close(LinkCloseCode.declaredDown, 'declared down')
     node.link.terminate()
     this.remove(node)

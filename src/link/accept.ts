@@ -41,6 +41,7 @@ export function createLinkAcceptor(options: LinkAcceptorOptions) {
     clientTracking: true,
     perMessageDeflate: false,
     maxPayload: options.limits.linkMessageBytes,
+    maxFragments: options.limits.messageFragments,
     handleProtocols: () => linkSubprotocol,
   })
 

@@ -45,6 +45,7 @@ export interface LinkOptions {
 /** A batch is flushed early at this size, which keeps the copy in the cache and the other side busy. */
 const earlyFlushBytes = 64 * 1024
 const slabBytes = 256 * 1024
+const nothing = Buffer.alloc(0)
 
 /** For the peer to read the close frame. */
 const closeGraceMs = 1_000
@@ -94,6 +95,8 @@ export class Link {
     if (this.closed) return
     this.closed = true
     this.used = frameHeaderBytesMax
+    // Operators see nodes that are down for minutes, and a node may dial as often as it likes.
+    this.slab = nothing
     this.handlers.close(code, reason)
   }
 

@@ -2,6 +2,14 @@
 export interface Limits {
   /** Largest message in either direction; larger ones close the session with 1009. Also `maxPayload` of Engine.IO. */
   messageBytes: number
+  /** Fragments of one WebSocket message; more close the connection with 1008. */
+  messageFragments: number
+  /** Reads that one fragment may take to come; more close the connection with 1008. */
+  messageChunks: number
+  /** Pings of a WebSocket client; more of them within a second close its connection with 1008. */
+  pingsPerSecond: number
+  /** Packets in one request of a client of Engine.IO that polls; more end its session. */
+  pollPackets: number
   /** What the gateway may hold for a client that reads slowly; the node's credit for one session. */
   clientBufferBytes: number
   /** What a session keeps for its node before the gateway stops reading the client: messages … */
@@ -16,6 +24,8 @@ export interface Limits {
   headerCount: number
   /** … and by size. */
   headerBytes: number
+  /** Requests that wait behind another one of the same connection; more close it. */
+  pipelinedRequests: number
   /** A client or a node must finish its handshake within this time. */
   handshakeMs: number
   /** Requests that are open at once on one HTTP/2 connection. */
@@ -60,6 +70,8 @@ export interface Limits {
   drainDeadlineMs: number
   /** A node that is down stays in the operator's list for this long. */
   downNodeMs: number
+  /** Nodes that are down and still in that list; then the first ones go. */
+  downNodes: number
   /** The largest batch of records in one link message. */
   linkMessageBytes: number
   /** Above this much unsent data on a link, sessions keep their messages for the node. */
@@ -146,6 +158,10 @@ const second = 1000
 
 export const defaultLimits: Readonly<Limits> = {
   messageBytes: MiB,
+  messageFragments: 1024,
+  messageChunks: 4096,
+  pingsPerSecond: 10,
+  pollPackets: 16_384,
   clientBufferBytes: MiB,
   inboxMessages: 256,
   inboxBytes: MiB,
@@ -153,6 +169,7 @@ export const defaultLimits: Readonly<Limits> = {
   channelsPerSession: 128,
   headerCount: 100,
   headerBytes: 16 * KiB,
+  pipelinedRequests: 64,
   handshakeMs: 10 * second,
   http2Streams: 256,
   http2Resets: 512,
@@ -175,6 +192,7 @@ export const defaultLimits: Readonly<Limits> = {
   answerDrainMs: 60 * second,
   drainDeadlineMs: 300 * second,
   downNodeMs: 300 * second,
+  downNodes: 1_000,
   linkMessageBytes: 8 * MiB,
   linkHighWaterBytes: 4 * MiB,
   heartbeatMs: 2 * second,

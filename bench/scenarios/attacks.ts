@@ -1,0 +1,187 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { otherUser } from '../../test/attacks/redis.ts'
+import type { Threat } from '../../test/attacks/threat.ts'
+import { threats } from '../../test/attacks/threats.ts'
+import type { AttackCommand, AttackResult } from '../load/attacker.ts'
+import { Load } from '../load/handle.ts'
+import { peakRssKib, quickRssKib } from '../measure/memory.ts'
+import { median } from '../measure/statistics.ts'
+import { type RunningGateway, startGateway } from '../peers/evenkeel.ts'
+import { startRedis } from '../peers/redis.ts'
+import {
+  type Child,
+  failure,
+  firstMessage,
+  isRunning,
+  scratchDirectory,
+  startNodeScript,
+} from '../processes.ts'
+import { atMost } from '../report/goals.ts'
+import { noRemarks, type Remarks } from '../report/remarks.ts'
+import { figure, type Table } from '../report/table.ts'
+import { checkOpened, payloadBytes, type Report, type Scenario, type Settings } from './scenario.ts'
+
+const goodClients = 200
+const messagesPerSecond = 1_000
+const tokens = { node: 'node-token-of-the-benchmark', admin: 'admin-token-of-the-benchmark' }
+/** What is slow on purpose is cut after this time, by default after 10 s. */
+const handshakeMs = 3_000
+
+interface Round {
+  threat: string
+  perSecond: number
+  baselineP99: number
+  attackedP99: number
+  growthMib: number
+  result: AttackResult
+}
+
+export const attacks: Scenario = {
+  name: 'attacks',
+  summary: 'each line of the threat table is tried while 200 good clients go on',
+  run,
+}
+
+async function run(settings: Settings): Promise<Report> {
+  const remarks = noRemarks()
+  const stage = await startStage()
+  const load = await Load.start()
+  const { port } = stage.gateway
+  const opened = await load.call('open', { port, path: '/ws', connections: goodClients, payloadBytes })
+  checkOpened('evenkeel', opened, remarks)
+  await load.call('closedLoop', { outstanding: 1, warmMs: 1_000, windowMs: 1_000, watch: {} })
+  const rounds: Round[] = []
+  const repeats = settings.quick ? 1 : 3
+  for (let i = 0; i < repeats; i++) {
+    for (const threat of threats) {
+      settings.progress(`repeat ${i + 1} of ${repeats}: ${threat.name}`)
+      rounds.push(await measure(threat, stage, load, settings.quick ? 1_500 : 4_000, remarks))
+    }
+  }
+  return reportOf(rounds, remarks)
+}
+
+interface Stage {
+  gateway: RunningGateway
+  attackers: Child
+  target: AttackCommand['target']
+}
+
+async function startStage(): Promise<Stage> {
+  const redis = await startRedis()
+  const client = new Redis(redis.url)
+  await client.call('ACL', 'SETUSER', otherUser.name, 'on', `>${otherUser.password}`, ...otherUser.rules)
+  client.disconnect()
+  const file = (name: string, content: string) => {
+    const path = join(scratchDirectory(), name)
+    writeFileSync(path, content)
+    return path
+  }
+  const config = {
+    redis: redis.url,
+    nodeTokenFile: file('node-token', tokens.node),
+    adminTokenFile: file('admin-token', tokens.admin),
+    pools: { legacy: { upstreams: [] } },
+    channels: { history: [{ match: 'kept:*', size: 10 }] },
+    limits: { handshakeMs },
+    log: { level: 'error' },
+  }
+  const gateway = await startGateway(['--config', file('attacked.json', JSON.stringify(config))])
+  const node = new URL('../../test/attacks/node.ts', import.meta.url)
+  const link = `ws://127.0.0.1:${gateway.internalPort}`
+  await firstMessage(
+    startNodeScript('node', node, ['--id=good', `--gateway=${link}`, `--token=${tokens.node}`]),
+  )
+  const attackers = startNodeScript('attackers', new URL('../load/attacker.ts', import.meta.url))
+  await firstMessage(attackers)
+  const { port, internalPort } = gateway
+  const secrets = { nodeToken: tokens.node, adminToken: tokens.admin }
+  return { gateway, attackers, target: { publicPort: port, internalPort, redisUrl: redis.url, ...secrets } }
+}
+
+async function measure(
+  threat: Threat,
+  { gateway, attackers, target }: Stage,
+  load: Load,
+  windowMs: number,
+  remarks: Remarks,
+): Promise<Round> {
+  const openLoop = { rate: messagesPerSecond, warmMs: 200, windowMs, watch: {} }
+  const baseline = await load.call('openLoop', openLoop)
+  const rss = quickRssKib(gateway.pids)
+  let attacked = baseline
+  let result: AttackResult | null = null
+  const peak = await peakRssKib(gateway.pids, async () => {
+    const command: AttackCommand = { threat: threat.name, target, forMs: windowMs + 400 }
+    const over = answerOf(attackers)
+    attackers.process.send(command)
+    attacked = await load.call('openLoop', openLoop)
+    result = await over
+  })
+  if (!isRunning(gateway.child)) throw failure(gateway.child, `ended under ${threat.name}`)
+  for (const { errors, notes } of [baseline, attacked])
+    if (errors.closed + errors.wrong > 0)
+      remarks.failures.push(`${threat.name}: good clients were disturbed (${notes[0]})`)
+  const { others } = result!
+  if (Object.keys(others).length > 0)
+    remarks.failures.push(`${threat.name}: ${JSON.stringify(others).slice(0, 200)}`)
+  return {
+    threat: threat.name,
+    perSecond: threat.perSecond,
+    baselineP99: baseline.latencyUs.p99,
+    attackedP99: attacked.latencyUs.p99,
+    growthMib: (peak - rss) / 1024,
+    result: result!,
+  }
+}
+
+function answerOf(attackers: Child): Promise<AttackResult> {
+  return new Promise((resolve, reject) => {
+    const hear = (message: unknown) => {
+      const { result } = message as { result?: AttackResult }
+      if (result === undefined) return
+      attackers.process.off('message', hear)
+      resolve(result)
+    }
+    attackers.process.on('message', hear)
+    attackers.process.once('exit', () => reject(failure(attackers, 'ended')))
+  })
+}
+
+function reportOf(rounds: readonly Round[], remarks: Remarks): Report {
+  const lines = threats.map(({ name, perSecond }) => {
+    const own = rounds.filter(({ threat }) => threat === name)
+    const of = (pick: (round: Round) => number) => median(own.map(pick))
+    const ratio = of(({ attackedP99, baselineP99 }) => attackedP99 / baselineP99)
+    const attempts = own.reduce((sum, { result }) => sum + result.attempts, 0)
+    const documented = own.reduce((sum, { result }) => sum + result.documented, 0)
+    const baseline = of(({ baselineP99 }) => baselineP99)
+    const attacked = of(({ attackedP99 }) => attackedP99)
+    const growth = Math.max(...own.map(({ growthMib }) => growthMib))
+    return { name, perSecond, ratio, attempts, documented, baseline, attacked, growth }
+  })
+  const table: Table = {
+    title: `${goodClients} good clients at ${messagesPerSecond} messages per second; attacks from one process at the rate named`,
+    head: ['attack', 'per second', 'documented', 'p99 µs before', 'p99 µs during', '×', 'peak +MiB'],
+    rows: lines.map(({ name, perSecond, ratio, attempts, documented, baseline, attacked, growth }) => [
+      name,
+      String(perSecond),
+      `${documented} of ${attempts}`,
+      figure(baseline),
+      figure(attacked),
+      figure(ratio),
+      figure(growth),
+    ]),
+  }
+  remarks.notes.push(
+    `what is slow on purpose is cut after ${handshakeMs / 1000} s here, by default after 10 s`,
+  )
+  return {
+    tables: [table],
+    goals: lines.map(({ name, ratio }) => atMost(`p99 of good clients under: ${name}`, ratio, 2, '×')),
+    remarks,
+    data: rounds,
+  }
+}

@@ -1,0 +1,93 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { Server, type ServerOptions, type Transport } from 'engine.io'
+import { type WebSocket, WebSocketServer } from 'ws'
+import { CloseCode } from '../protocol/close-codes.ts'
+import type { Limits } from '../protocol/limits.ts'
+
+/** Between two packets of a payload (Engine.IO 4). */
+const separator = '\x1e'
+/** A client that is told to leave and does not is cut after this time. */
+const leaveMs = 1_000
+const windowMs = 1_000
+
+/** What engine.io does not declare as public. */
+interface TransportView {
+  onData(data: string | Buffer): void
+  onError(message: string): void
+}
+
+/** engine.io with the bounds that it has no options for. */
+export class GuardedEngine extends Server {
+  private readonly limits: Readonly<Limits>
+
+  constructor(limits: Readonly<Limits>, options: ServerOptions) {
+    super({ ...options, wsEngine: guardedWebSocketServer(limits) as never })
+    this.limits = limits
+  }
+
+  override createTransport(name: string, request: IncomingMessage): Transport {
+    const transport: Transport = super.createTransport(name as never, request as never)
+    if (name === 'polling') this.boundPackets(transport as unknown as TransportView, request)
+    return transport
+  }
+
+  /** A megabyte of empty packets is half a million messages, and engine.io makes an object of each before anybody sees the first. */
+  private boundPackets(transport: TransportView, { url = '' }: IncomingMessage): void {
+    const { onData } = transport
+    const isEncoded = new URLSearchParams(url.slice(url.indexOf('?') + 1)).has('j')
+    transport.onData = (data) => {
+      const text = String(data)
+      const separators = isEncoded ? [separator, '%1e', '%1E'] : [separator]
+      const packets = separators.reduce((sum, one) => sum + count(text, one), 1)
+      if (packets > this.limits.pollPackets) transport.onError('too many packets')
+      else onData.call(transport, data)
+    }
+  }
+}
+
+/** Closes a WebSocket that pings more often than anybody needs: every ping costs an answer. */
+export function guardPings(ws: WebSocket, perSecond: number): void {
+  let pings = 0
+  let since = 0
+  ws.on('ping', () => {
+    const now = performance.now()
+    if (now - since >= windowMs) {
+      since = now
+      pings = 0
+    }
+    if (++pings === perSecond + 1) leave(ws, 'too many pings')
+  })
+}
+
+/** Told to leave with 1008. */
+export function leave(ws: WebSocket, reason: string): void {
+  ws.close(CloseCode.policy, reason)
+  setTimeout(() => ws.terminate(), leaveMs).unref()
+}
+
+function guardedWebSocketServer({ messageFragments, messageChunks, pingsPerSecond }: Readonly<Limits>) {
+  return class extends WebSocketServer {
+    constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
+      super({ ...options, maxFragments: messageFragments, maxBufferedChunks: messageChunks })
+    }
+
+    override handleUpgrade(
+      request: IncomingMessage,
+      socket: Duplex,
+      head: Buffer,
+      done: (ws: WebSocket, request: IncomingMessage) => void,
+    ): void {
+      super.handleUpgrade(request, socket, head, (ws, answered) => {
+        guardPings(ws as WebSocket, pingsPerSecond)
+        done(ws as WebSocket, answered)
+      })
+    }
+  }
+}
+
+function count(text: string, what: string): number {
+  let found = 0
+  for (let at = text.indexOf(what); at !== -1; at = text.indexOf(what, at + what.length)) found++
+  return found
+}

@@ -1,0 +1,18 @@
+import type { Target } from './wire.ts'
+
+/** One line of the threat table in SECURITY.md, and how it is tried. */
+export interface Threat {
+  readonly name: string
+  /** What the gateway is documented to answer. */
+  readonly answer: string | RegExp
+  /** Attempts a second in the benchmark: enough to be seen, not enough to take the CPU that two cores have. */
+  readonly perSecond: number
+  /** Needs a Redis that the gateway shares. */
+  readonly redis?: true
+  /** One attempt, over connections of its own. Resolves with what the gateway did. */
+  attack(target: Target): Promise<string>
+}
+
+export function isAnswer({ answer }: Threat, got: string): boolean {
+  return typeof answer === 'string' ? got === answer : answer.test(got)
+}
