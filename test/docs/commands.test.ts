@@ -1,0 +1,326 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { DocsScene, expandNpm, type Result } from '../support/docs-scene.ts'
+import { blocksOf, type Command, commandsOf, guides } from '../support/markdown.ts'
+
+const root = path.resolve(import.meta.dirname, '../..')
+const read = (file: string) => readFileSync(path.join(root, file), 'utf8')
+
+const commands: Command[] = guides().flatMap((file) => blocksOf(file, 'sh', 'console').flatMap(commandsOf))
+
+let scene: DocsScene
+
+/** One command of the pages, and what it does in the scene. They run in this order. */
+interface Step {
+  command: string
+  /** What it has to print. */
+  prints?: RegExp
+  /** A command that goes on by itself is stopped by SIGTERM when it has printed this. */
+  until?: string
+  /** What the page leaves to the reader. */
+  replace?: readonly (readonly [string, string])[]
+  before?(): Promise<unknown>
+  /** In place of all this. */
+  act?(command: string): Promise<void>
+  after?(result: Result): Promise<unknown> | void
+}
+
+const image = (name: string) => (): void => {
+  expect(readFileSync(path.join(scene.directory, `${name}.svg`), 'utf8')).toBe(read(`docs/images/${name}.svg`))
+}
+
+interface Canary {
+  id: string
+  pool: string
+  state: string
+}
+
+async function newCanary(version: string): Promise<string> {
+  const started = await scene.call<{ canary: Canary }>('POST', '/canaries', { pool: 'chat', version, percent: 10 })
+  return started.canary.id
+}
+
+async function endCanaries(): Promise<void> {
+  for (const { id, state } of await scene.call<Canary[]>('GET', '/canaries')) {
+    if (state !== 'returned' && state !== 'promoted') await scene.run(`evenkeel canary return ${id}`)
+  }
+}
+
+const lines = (text: string): string[] => text.trimEnd().split('\n')
+
+let oldParent: Awaited<ReturnType<DocsScene['begin']>>
+let newParent: Awaited<ReturnType<DocsScene['begin']>>
+
+const steps: Step[] = [
+  { command: 'npm run evenkeel -- --help', prints: /Commands:/ },
+  { command: 'npm run evenkeel -- nodes', prints: /^chat-1 +default +active/m },
+  { command: 'evenkeel nodes', prints: /^chat-9 +chat +active .* 2\.0 /m },
+  { command: 'npm run evenkeel -- top', until: '"chat-2"' },
+  { command: 'evenkeel gateways', prints: /^gw-2 /m },
+  { command: 'npm run evenkeel -- rebalance --dry-run', prints: /dry run/ },
+  { command: 'npm run evenkeel -- weight chat-2 3', prints: /^chat-2 +default +active +healthy +3 /m },
+  {
+    command: 'npm run evenkeel -- drain chat-1',
+    prints: /^drain of chat-1: done/m,
+    after: () => scene.call('POST', '/nodes/chat-1/activate'),
+  },
+  { command: 'evenkeel channel room:7', prints: /room:7/ },
+  { command: `evenkeel publish news '{"text":"hello"}'`, prints: /news/ },
+  { command: `redis-cli PUBLISH evenkeel:channel:news '{"text":"hello"}'`, prints: /^2$/m },
+  { command: `redis-cli -c SPUBLISH evenkeel:channel:news '{"text":"hello"}'`, prints: /^\d$/m },
+  {
+    command: `curl -N -d '{"name": "chat", "body": {"prompt": "hello"}}' http://127.0.0.1:8080/runs`,
+    prints: /token 24/,
+  },
+  { command: "curl -N 'http://127.0.0.1:8080/runs/ID/events?after=1-17'", prints: /token 18/ },
+  { command: 'curl -X POST http://127.0.0.1:8080/runs/ID/cancel' },
+  { command: 'curl -N http://127.0.0.1:8080/runs/$RUN/events?after=1-20', prints: /token 21/ },
+  { command: 'curl -X POST http://127.0.0.1:8080/runs/$RUN/cancel' },
+  {
+    command: `curl -X PATCH localhost:8081/api/v1/routes/chat -H 'content-type: application/json' -d '{"pool": "green"}'`,
+    prints: /"green"/,
+    after: () => scene.call('PATCH', '/routes/chat', { pool: 'chat' }),
+  },
+  { command: 'npm run evenkeel -- upstreams' },
+  { command: 'npm run evenkeel -- upstreams add legacy http://10.0.0.9:3000 --weight 2', prints: /legacy/ },
+  { command: 'npm run evenkeel -- upstreams remove 10.0.0.9:3000', prints: /is removed/ },
+  {
+    command: `redis-cli HSET 'evenkeel:{upstreams}:entries' chat-9 '{"pool":"legacy","url":"http://10.0.0.9:3000"}'`,
+    prints: /^1$/m,
+  },
+  {
+    command: 'npm run evenkeel -- canary start chat 2 --percent 1',
+    prints: /^canary of chat 2: done/m,
+    after: endCanaries,
+  },
+  { command: 'evenkeel canary start chat 2.0 --percent 1', prints: /^canary of chat 2\.0: done/m },
+  { command: 'evenkeel canary status', prints: /chat +2\.0 +watching/, after: endCanaries },
+  ...['evenkeel canary promote can_… --percent 10', 'evenkeel canary promote can_…', 'evenkeel canary return can_…'].map(
+    (command): Step => ({
+      command,
+      async act(text) {
+        const id = await newCanary('2.0')
+        const result = await scene.run(text.replace('can_…', id))
+        expect(result).toMatchObject({ code: 0, stderr: '' })
+        expect(result.stdout).toContain(id)
+        await endCanaries()
+        for (const node of ['chat-7', 'chat-8']) await scene.call('POST', `/nodes/${node}/activate`)
+      },
+    }),
+  ),
+  { command: 'evenkeel config check gateway.yaml', prints: /gateway\.yaml: valid/ },
+  { command: 'evenkeel config schema', prints: /"migrationsPerSecond"/ },
+  { command: 'evenkeel config print', prints: /^# gateway gw-1, hash/m },
+  { command: 'evenkeel config reload --dry-run' },
+  { command: 'evenkeel config reload' },
+  {
+    command: 'npm run example:echo -- --id chat-1 --weight 2 --gateway ws://127.0.0.1:8081',
+    replace: [['--id chat-1', '--id echo-1']],
+    until: 'node echo-1 serves pool default with weight 2',
+  },
+  {
+    command: 'npm run example:echo -- --id chat-1 --redis redis://127.0.0.1:6379',
+    replace: [['--id chat-1', '--id echo-2']],
+    until: 'node echo-2 serves pool default',
+  },
+  { command: 'npm run evenkeel -- gateway --port 8080 --internal-port 8081', until: 'gateway ready' },
+  {
+    command: 'evenkeel gateway --workers 4 --redis redis://127.0.0.1:6379',
+    // On a port that the next one can share; two workers show as much as four.
+    async act(command) {
+      const port = String(await freePort())
+      const env = { EVENKEEL_PUBLIC_HOST: '127.0.0.1', EVENKEEL_PUBLIC_PORT: port, EVENKEEL_INTERNAL_PORT: '0' }
+      sharedEnv = { ...env, EVENKEEL_REDIS: scene.redis.url, EVENKEEL_LIMITS_GATEWAY_DRAIN_MS: '100' }
+      oldParent = await scene.begin(command.replace('--workers 4', '--workers 2'), '"workers"', sharedEnv)
+    },
+  },
+  {
+    command: 'evenkeel gateway --workers 4 --internal-port 9081 &',
+    async act(command) {
+      const foreground = command.replace('--workers 4', '--workers 2').replace(/ &$/, '')
+      newParent = await scene.begin(foreground, '"workers"', sharedEnv)
+    },
+  },
+  {
+    command: 'kill -TERM $OLD_PARENT',
+    async act(command) {
+      const { code } = await scene.run(command, { OLD_PARENT: String(oldParent.pid) })
+      expect([code, await oldParent.exited, await newParent.stop()]).toEqual([0, 0, 0])
+    },
+  },
+  // Nobody comes back from this one, so it is the last of those that ask for gateways.
+  { command: 'evenkeel drain --gateway gw-1', replace: [['gw-1', 'gw-2']], prints: /^drain of gateway gw-2: done/m },
+  {
+    command: 'evenkeel simulate join --policy round-robin,weighted-least-connections --rebalance off,sessions --svg docs/images/join.svg',
+    after: image('join'),
+  },
+  {
+    command: 'evenkeel simulate hot --rebalance off,sessions,traffic --svg docs/images/hot.svg',
+    after: image('hot'),
+  },
+  {
+    command: 'evenkeel simulate slow --policy weighted-least-connections,least-response-time,power-of-two-choices --rebalance off --svg docs/images/slow.svg',
+    after: image('slow'),
+  },
+  { command: 'evenkeel simulate leave --rebalance off,sessions --svg docs/images/leave.svg', after: image('leave') },
+  {
+    command: 'npm run evenkeel -- simulate hot',
+    replace: [['simulate hot', 'simulate hot --nodes 10 --sessions 1000']],
+    prints: /even after/,
+  },
+]
+
+/** Names of services in docker-compose.yml. */
+const service = (name: string) => expect(read('docker-compose.yml')).toMatch(new RegExp(`^  ${name}:`, 'm'))
+const testRuns = (file: string, ...words: string[]) => {
+  for (const word of words) expect(read(file)).toContain(word)
+}
+const manifest = (...words: string[]) => {
+  const text = readdirSync(path.join(root, 'deploy/kubernetes')).map((file) => read(`deploy/kubernetes/${file}`))
+  for (const word of words) expect(text.join('\n')).toContain(word)
+}
+const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0
+
+/** What cannot run here, why, and what is looked at instead. */
+const elsewhere: { command: string; why: string; check(): unknown; page?: string }[] = [
+  {
+    command: 'npm ci && npm start',
+    why: '`npm ci` would remove the packages that this test runs with; the demo is started by a test of its own',
+    async check() {
+      expect(existsSync(path.join(root, 'package-lock.json'))).toBe(true)
+      expect(await expandNpm('npm start')).toMatch(/src\/cli\/main\.ts demo$/)
+      testRuns('test/integration/demo.test.ts', "script: 'src/cli/main.ts'", "'demo'")
+    },
+  },
+  {
+    command: 'npm ci && npm test',
+    why: 'this test is a part of it',
+    async check() {
+      expect(await expandNpm('npm test')).toContain('vitest run')
+    },
+  },
+  {
+    command: 'npm start -- --redis',
+    why: 'started by a test of its own',
+    check: () => testRuns('test/integration/demo-redis.test.ts', "'demo', '--redis'"),
+  },
+  {
+    command: 'npm install evenkeel',
+    why: 'it loads from a registry; the package is packed and installed by a test of its own',
+    check() {
+      expect(JSON.parse(read('package.json')).name).toBe('evenkeel')
+      testRuns('test/integration/package.test.ts', "'pack'", "'install'")
+    },
+  },
+  {
+    command: 'cp .env.example .env',
+    why: 'for Docker Compose',
+    check: () => testRuns('.env.example', 'EVENKEEL_NODE_TOKEN=', 'EVENKEEL_ADMIN_TOKEN=', 'REDIS_PASSWORD='),
+  },
+  {
+    command: 'docker compose up --build --wait',
+    why: 'it wants Docker; test/unit/compose.test.ts reads the file, test/integration/image.test.ts the image',
+    check() {
+      testRuns('test/unit/compose.test.ts', 'docker-compose.yml')
+      testRuns('test/integration/image.test.ts', 'Dockerfile')
+    },
+  },
+  {
+    command: 'docker compose exec gateway-1 node dist/src/cli/main.js nodes',
+    why: 'it wants Docker; `nodes` is run above',
+    check() {
+      service('gateway-1')
+      expect(JSON.parse(read('package.json')).bin.evenkeel).toBe('./dist/src/cli/main.js')
+    },
+  },
+  { command: 'docker compose stop node-3', why: 'it wants Docker', check: () => service('node-3') },
+  {
+    command: 'kubectl create namespace evenkeel',
+    why: 'it wants a cluster',
+    check: () => manifest('namespace: evenkeel'),
+  },
+  {
+    command:
+      'kubectl -n evenkeel create secret generic evenkeel --from-literal=redis=redis://evenkeel:PASSWORD@redis:6379 --from-literal=node-token="$(openssl rand -hex 32)" --from-literal=admin-token="$(openssl rand -hex 32)"',
+    why: 'it wants a cluster',
+    check: () => manifest(...['redis', 'node-token', 'admin-token'].map((key) => `name: evenkeel, key: ${key}`)),
+  },
+  {
+    command: 'kubectl apply -k deploy/kubernetes',
+    why: 'it wants a cluster; where there is kubectl it renders what would be applied, and test/unit/deploy.test.ts checks it by the schemas of Kubernetes',
+    check() {
+      testRuns('test/unit/deploy.test.ts', 'fits the schema of Kubernetes')
+      if (!hasKubectl) return
+      const rendered = execFileSync('kubectl', ['kustomize', 'deploy/kubernetes'], { cwd: root, encoding: 'utf8' })
+      expect(rendered).toContain('kind: PodDisruptionBudget')
+    },
+  },
+  {
+    command: 'kubectl -n evenkeel port-forward service/evenkeel-internal 8081',
+    why: 'it wants a cluster',
+    check: () => manifest('name: evenkeel-internal', 'port: 8081'),
+  },
+]
+
+let sharedEnv: Record<string, string> = {}
+
+async function freePort(): Promise<number> {
+  const { createServer } = await import('node:net')
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+beforeAll(async () => {
+  scene = await DocsScene.start()
+}, 60_000)
+afterAll(() => scene?.stop())
+
+test('every command of README.md and docs/ is in one of the two lists below, and these name no other', () => {
+  const known = new Set([...steps, ...elsewhere].map(({ command }) => command))
+  const missing = commands
+    .filter(({ text }) => !known.has(text))
+    .map(({ where, text }) => `${where}: \`${text}\` is run by no test; add it to "steps" in test/docs/commands.test.ts`)
+  expect(missing).toEqual([])
+  const documented = new Set(commands.map(({ text }) => text))
+  const isThere = ({ page }: { page?: string }) => page === undefined || existsSync(path.join(root, page))
+  const stale = [...steps, ...elsewhere.filter(isThere)].filter(({ command }) => !documented.has(command))
+  expect(stale.map(({ command }) => `\`${command}\` is in no page any more`)).toEqual([])
+})
+
+describe('run here', () => {
+  test.each(steps)('$command', async ({ command, prints, until, replace = [], before, act, after }) => {
+    const adapted = replace.reduce((text, [from, to]) => text.replace(from, to), await expandNpm(command))
+    await before?.()
+    if (act !== undefined) return act(adapted)
+    const env = { RUN: scene.runId }
+    if (until !== undefined) {
+      const running = await scene.begin(adapted, until, env)
+      expect([0, null]).toContain(await running.stop())
+      return
+    }
+    const result = await scene.run(adapted, env)
+    expect(result).toMatchObject({ code: 0 })
+    if (prints !== undefined) expect(result.stdout).toMatch(prints)
+    await after?.(result)
+  })
+
+  test('none of the clients was disconnected meanwhile', () => {
+    expect(scene.lost).toBe(0)
+  })
+})
+
+describe('not run here, but looked at', () => {
+  test.each(elsewhere.filter(({ page }) => page === undefined || existsSync(path.join(root, page))))(
+    '$command ($why)',
+    async ({ check }) => {
+      await check()
+    },
+  )
+})
+
+void lines
