@@ -1,14 +1,19 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Command as CommanderCommand } from 'commander'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { scenarios } from '../../bench/options.ts'
 import { DocsScene, expandNpm, type Result } from '../support/docs-scene.ts'
-import { blocksOf, type Command, commandsOf, guides } from '../support/markdown.ts'
+import { blocksOf, type Command, codeSpans, commandsOf, guides } from '../support/markdown.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
 const read = (file: string) => readFileSync(path.join(root, file), 'utf8')
 
-const commands: Command[] = guides().flatMap((file) => blocksOf(file, 'sh', 'console').flatMap(commandsOf))
+/** From a checkout and from the package it is the same command. */
+const commands: Command[] = guides()
+  .flatMap((file) => blocksOf(file, 'sh', 'console').flatMap(commandsOf))
+  .map(({ where, text }) => ({ where, text: text.replace(/^npm run evenkeel -- /, 'evenkeel ') }))
 
 let scene: DocsScene
 
@@ -24,51 +29,61 @@ interface Step {
   before?(): Promise<unknown>
   /** In place of all this. */
   act?(command: string): Promise<void>
-  after?(result: Result): Promise<unknown> | void
+  after?(result: Result): unknown
 }
 
 const image = (name: string) => (): void => {
-  expect(readFileSync(path.join(scene.directory, `${name}.svg`), 'utf8')).toBe(read(`docs/images/${name}.svg`))
+  const isTheSame =
+    readFileSync(path.join(scene.directory, `${name}.svg`), 'utf8') === read(`docs/images/${name}.svg`)
+  expect(
+    isTheSame,
+    `docs/images/${name}.svg is another picture now: run the command, and look at its page`,
+  ).toBe(true)
 }
 
 interface Canary {
   id: string
-  pool: string
   state: string
 }
 
-async function newCanary(version: string): Promise<string> {
-  const started = await scene.call<{ canary: Canary }>('POST', '/canaries', { pool: 'chat', version, percent: 10 })
-  return started.canary.id
+async function liveCanary(): Promise<Canary | undefined> {
+  const canaries = await scene.call<Canary[]>('GET', '/canaries')
+  return canaries.find(({ state }) => state !== 'returned' && state !== 'ended')
 }
 
-async function endCanaries(): Promise<void> {
-  for (const { id, state } of await scene.call<Canary[]>('GET', '/canaries')) {
-    if (state !== 'returned' && state !== 'promoted') await scene.run(`evenkeel canary return ${id}`)
-  }
+async function returnCanary(): Promise<void> {
+  const { id } = (await liveCanary())!
+  await scene.call('POST', `/canaries/${id}/return`)
+  await vi.waitFor(async () => expect(await liveCanary()).toBeUndefined(), { timeout: 20_000 })
 }
 
-const lines = (text: string): string[] => text.trimEnd().split('\n')
+/** With nodes that can take the whole pool. */
+async function newCanary(): Promise<string> {
+  await vi.waitFor(async () => expect(await liveCanary()).toBeUndefined(), { timeout: 20_000 })
+  const order = { pool: 'chat', version: '2.0', percent: 10 }
+  const { canary } = await scene.call<{ canary: Canary }>('POST', '/canaries', order)
+  await scene.call('PATCH', '/nodes/chat-9', { weight: 1 })
+  return canary.id
+}
 
 let oldParent: Awaited<ReturnType<DocsScene['begin']>>
 let newParent: Awaited<ReturnType<DocsScene['begin']>>
 
 const steps: Step[] = [
-  { command: 'npm run evenkeel -- --help', prints: /Commands:/ },
-  { command: 'npm run evenkeel -- nodes', prints: /^chat-1 +default +active/m },
-  { command: 'evenkeel nodes', prints: /^chat-9 +chat +active .* 2\.0 /m },
-  { command: 'npm run evenkeel -- top', until: '"chat-2"' },
+  { command: 'evenkeel --help', prints: /Commands:/ },
+  { command: 'evenkeel nodes', prints: /^chat-1 +default +active(.*\n)+chat-9 +chat +active .* 2\.0 /m },
+  { command: 'evenkeel top', until: '"chat-2"' },
   { command: 'evenkeel gateways', prints: /^gw-2 /m },
-  { command: 'npm run evenkeel -- rebalance --dry-run', prints: /dry run/ },
-  { command: 'npm run evenkeel -- weight chat-2 3', prints: /^chat-2 +default +active +healthy +3 /m },
+  { command: 'evenkeel rebalance --dry-run', prints: /^pool default: / },
+  { command: 'evenkeel weight chat-2 3', prints: /^chat-2 +default +active +healthy +3 /m },
   {
-    command: 'npm run evenkeel -- drain chat-1',
+    command: 'evenkeel drain chat-1',
     prints: /^drain of chat-1: done/m,
     after: () => scene.call('POST', '/nodes/chat-1/activate'),
   },
   { command: 'evenkeel channel room:7', prints: /room:7/ },
-  { command: `evenkeel publish news '{"text":"hello"}'`, prints: /news/ },
-  { command: `redis-cli PUBLISH evenkeel:channel:news '{"text":"hello"}'`, prints: /^2$/m },
+  { command: `evenkeel publish news '{"text":"hello"}'`, prints: /^published; \d members/ },
+  { command: `redis-cli PUBLISH evenkeel:channel:news '{"text":"hello"}'`, prints: /^\d$/m },
   { command: `redis-cli -c SPUBLISH evenkeel:channel:news '{"text":"hello"}'`, prints: /^\d$/m },
   {
     command: `curl -N -d '{"name": "chat", "body": {"prompt": "hello"}}' http://127.0.0.1:8080/runs`,
@@ -83,30 +98,32 @@ const steps: Step[] = [
     prints: /"green"/,
     after: () => scene.call('PATCH', '/routes/chat', { pool: 'chat' }),
   },
-  { command: 'npm run evenkeel -- upstreams' },
-  { command: 'npm run evenkeel -- upstreams add legacy http://10.0.0.9:3000 --weight 2', prints: /legacy/ },
-  { command: 'npm run evenkeel -- upstreams remove 10.0.0.9:3000', prints: /is removed/ },
+  { command: 'evenkeel upstreams' },
+  { command: 'evenkeel upstreams add legacy http://10.0.0.9:3000 --weight 2', prints: /legacy/ },
+  { command: 'evenkeel upstreams remove 10.0.0.9:3000', prints: /is removed/ },
   {
     command: `redis-cli HSET 'evenkeel:{upstreams}:entries' chat-9 '{"pool":"legacy","url":"http://10.0.0.9:3000"}'`,
     prints: /^1$/m,
   },
   {
-    command: 'npm run evenkeel -- canary start chat 2 --percent 1',
+    command: 'evenkeel canary start chat 2 --percent 1',
     prints: /^canary of chat 2: done/m,
-    after: endCanaries,
+    after: returnCanary,
   },
   { command: 'evenkeel canary start chat 2.0 --percent 1', prints: /^canary of chat 2\.0: done/m },
-  { command: 'evenkeel canary status', prints: /chat +2\.0 +watching/, after: endCanaries },
-  ...['evenkeel canary promote can_… --percent 10', 'evenkeel canary promote can_…', 'evenkeel canary return can_…'].map(
+  { command: 'evenkeel canary status', prints: /chat +2\.0 +watching/ },
+  ...[
+    'evenkeel canary promote can_… --percent 10',
+    'evenkeel canary return can_…',
+    'evenkeel canary promote can_…',
+  ].map(
     (command): Step => ({
       command,
       async act(text) {
-        const id = await newCanary('2.0')
+        const id = (await liveCanary())?.id ?? (await newCanary())
         const result = await scene.run(text.replace('can_…', id))
         expect(result).toMatchObject({ code: 0, stderr: '' })
         expect(result.stdout).toContain(id)
-        await endCanaries()
-        for (const node of ['chat-7', 'chat-8']) await scene.call('POST', `/nodes/${node}/activate`)
       },
     }),
   ),
@@ -125,13 +142,17 @@ const steps: Step[] = [
     replace: [['--id chat-1', '--id echo-2']],
     until: 'node echo-2 serves pool default',
   },
-  { command: 'npm run evenkeel -- gateway --port 8080 --internal-port 8081', until: 'gateway ready' },
+  { command: 'evenkeel gateway --port 8080 --internal-port 8081', until: 'gateway ready' },
   {
     command: 'evenkeel gateway --workers 4 --redis redis://127.0.0.1:6379',
     // On a port that the next one can share; two workers show as much as four.
     async act(command) {
       const port = String(await freePort())
-      const env = { EVENKEEL_PUBLIC_HOST: '127.0.0.1', EVENKEEL_PUBLIC_PORT: port, EVENKEEL_INTERNAL_PORT: '0' }
+      const env = {
+        EVENKEEL_PUBLIC_HOST: '127.0.0.1',
+        EVENKEEL_PUBLIC_PORT: port,
+        EVENKEEL_INTERNAL_PORT: '0',
+      }
       sharedEnv = { ...env, EVENKEEL_REDIS: scene.redis.url, EVENKEEL_LIMITS_GATEWAY_DRAIN_MS: '100' }
       oldParent = await scene.begin(command.replace('--workers 4', '--workers 2'), '"workers"', sharedEnv)
     },
@@ -151,9 +172,14 @@ const steps: Step[] = [
     },
   },
   // Nobody comes back from this one, so it is the last of those that ask for gateways.
-  { command: 'evenkeel drain --gateway gw-1', replace: [['gw-1', 'gw-2']], prints: /^drain of gateway gw-2: done/m },
   {
-    command: 'evenkeel simulate join --policy round-robin,weighted-least-connections --rebalance off,sessions --svg docs/images/join.svg',
+    command: 'evenkeel drain --gateway gw-1',
+    replace: [['gw-1', 'gw-2']],
+    prints: /^drain of gateway gw-2: done/m,
+  },
+  {
+    command:
+      'evenkeel simulate join --policy round-robin,weighted-least-connections --rebalance off,sessions --svg docs/images/join.svg',
     after: image('join'),
   },
   {
@@ -161,12 +187,16 @@ const steps: Step[] = [
     after: image('hot'),
   },
   {
-    command: 'evenkeel simulate slow --policy weighted-least-connections,least-response-time,power-of-two-choices --rebalance off --svg docs/images/slow.svg',
+    command:
+      'evenkeel simulate slow --policy weighted-least-connections,least-response-time,power-of-two-choices --rebalance off --svg docs/images/slow.svg',
     after: image('slow'),
   },
-  { command: 'evenkeel simulate leave --rebalance off,sessions --svg docs/images/leave.svg', after: image('leave') },
   {
-    command: 'npm run evenkeel -- simulate hot',
+    command: 'evenkeel simulate leave --rebalance off,sessions --svg docs/images/leave.svg',
+    after: image('leave'),
+  },
+  {
+    command: 'evenkeel simulate hot',
     replace: [['simulate hot', 'simulate hot --nodes 10 --sessions 1000']],
     prints: /even after/,
   },
@@ -178,7 +208,9 @@ const testRuns = (file: string, ...words: string[]) => {
   for (const word of words) expect(read(file)).toContain(word)
 }
 const manifest = (...words: string[]) => {
-  const text = readdirSync(path.join(root, 'deploy/kubernetes')).map((file) => read(`deploy/kubernetes/${file}`))
+  const text = readdirSync(path.join(root, 'deploy/kubernetes')).map((file) =>
+    read(`deploy/kubernetes/${file}`),
+  )
   for (const word of words) expect(text.join('\n')).toContain(word)
 }
 const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0
@@ -245,7 +277,8 @@ const elsewhere: { command: string; why: string; check(): unknown; page?: string
     command:
       'kubectl -n evenkeel create secret generic evenkeel --from-literal=redis=redis://evenkeel:PASSWORD@redis:6379 --from-literal=node-token="$(openssl rand -hex 32)" --from-literal=admin-token="$(openssl rand -hex 32)"',
     why: 'it wants a cluster',
-    check: () => manifest(...['redis', 'node-token', 'admin-token'].map((key) => `name: evenkeel, key: ${key}`)),
+    check: () =>
+      manifest(...['redis', 'node-token', 'admin-token'].map((key) => `name: evenkeel, key: ${key}`)),
   },
   {
     command: 'kubectl apply -k deploy/kubernetes',
@@ -253,7 +286,10 @@ const elsewhere: { command: string; why: string; check(): unknown; page?: string
     check() {
       testRuns('test/unit/deploy.test.ts', 'fits the schema of Kubernetes')
       if (!hasKubectl) return
-      const rendered = execFileSync('kubectl', ['kustomize', 'deploy/kubernetes'], { cwd: root, encoding: 'utf8' })
+      const rendered = execFileSync('kubectl', ['kustomize', 'deploy/kubernetes'], {
+        cwd: root,
+        encoding: 'utf8',
+      })
       expect(rendered).toContain('kind: PodDisruptionBudget')
     },
   },
@@ -284,7 +320,10 @@ test('every command of README.md and docs/ is in one of the two lists below, and
   const known = new Set([...steps, ...elsewhere].map(({ command }) => command))
   const missing = commands
     .filter(({ text }) => !known.has(text))
-    .map(({ where, text }) => `${where}: \`${text}\` is run by no test; add it to "steps" in test/docs/commands.test.ts`)
+    .map(
+      ({ where, text }) =>
+        `${where}: \`${text}\` is run by no test; add it to "steps" in test/docs/commands.test.ts`,
+    )
   expect(missing).toEqual([])
   const documented = new Set(commands.map(({ text }) => text))
   const isThere = ({ page }: { page?: string }) => page === undefined || existsSync(path.join(root, page))
@@ -314,6 +353,62 @@ describe('run here', () => {
   })
 })
 
+/** The CLI without running it. */
+async function program(): Promise<CommanderCommand> {
+  const made = new CommanderCommand('evenkeel')
+  for (const file of readdirSync(path.join(root, 'src/cli/commands'))) {
+    const module = (await import(`../../src/cli/commands/${file}`)) as Record<string, unknown>
+    for (const [name, add] of Object.entries(module))
+      if (name.startsWith('add')) (add as (to: CommanderCommand) => void)(made)
+  }
+  return made
+}
+
+/** What is wrong with a command in running text, which may leave out what the reader fills in; or null. */
+function complaintOf(span: string, cli: CommanderCommand): string | null {
+  const words = span.replace(/^npm run evenkeel -- /, 'evenkeel ').split(/ +/)
+  if (words[0] === 'evenkeel') {
+    let command = cli
+    for (const word of words.slice(1)) {
+      const next = command.commands.find((each) => each.name() === word)
+      if (next === undefined) break
+      command = next
+    }
+    if (command === cli) return words[1]!.startsWith('-') ? null : `there is no command "${words[1]}"`
+    const options = new Set(['--help', ...command.options.map(({ long }) => long)])
+    const wrong = words.find((word) => word.startsWith('--') && !options.has(word))
+    return wrong === undefined ? null : `${command.name()} has no ${wrong}`
+  }
+  const script = /^npm (?:run )?(start|test|[\w:.-]+:[\w:.-]+|build|bench|check|format)\b(?: -- (.*))?/.exec(
+    span,
+  )
+  if (words[0] === 'npm' && words[1] === 'run' && script === null) return 'there is no such script'
+  if (script !== null) {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
+    if (scripts[script[1]!] === undefined) return `there is no script "${script[1]}"`
+    const names = (script[2] ?? '').split(' ').filter((word) => /^[a-z]/.test(word))
+    if (script[1] === 'bench')
+      return names.find((name) => !scenarios.some((each) => each.name === name)) ?? null
+    if (script[1] === 'test:soak')
+      return names.find((name) => !existsSync(path.join(root, `test/soak/${name}.test.ts`))) ?? null
+    return null
+  }
+  const file = /^npx vitest run (\S+)/.exec(span)?.[1]
+  return file === undefined || existsSync(path.join(root, file)) ? null : `there is no ${file}`
+}
+
+test('commands in running text name scripts, scenarios, subcommands and options that there are', async () => {
+  const cli = await program()
+  const wrong = ['README.md', 'bench/README.md', ...guides()].flatMap((file) =>
+    codeSpans(file)
+      .filter((span) => /^(evenkeel|npm|npx) /.test(span))
+      .map((span) => ({ span, complaint: complaintOf(span, cli) }))
+      .filter(({ complaint }) => complaint !== null)
+      .map(({ span, complaint }) => `${file}: \`${span}\`: ${complaint}`),
+  )
+  expect(wrong).toEqual([])
+})
+
 describe('not run here, but looked at', () => {
   test.each(elsewhere.filter(({ page }) => page === undefined || existsSync(path.join(root, page))))(
     '$command ($why)',
@@ -322,5 +417,3 @@ describe('not run here, but looked at', () => {
     },
   )
 })
-
-void lines

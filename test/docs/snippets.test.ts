@@ -73,13 +73,15 @@ const given: Record<string, Record<string, string>> = {
 /** By a piece of their text: snippets that are not whole, or whose types are somebody else's. */
 const notChecked: Record<string, string> = {
   'session.onExport(() => ({ count }))': 'not whole: the rest of the handler is the application’s',
-  "io('http://gateway:8080')": 'the client of Socket.IO, with the name that the server has in the snippet before',
+  "io('http://gateway:8080')":
+    'the client of Socket.IO, with the name that the server has in the snippet before',
   '@socket.io/redis-streams-adapter': 'takes the types of a client of the reader’s choice',
 }
 
 /** Ellipses stand for what the reader has. What a snippet makes itself is not given to it. */
 function moduleOf({ file, text }: Block): string {
-  const makes = (name: string) => new RegExp(`\\b(const|let) ${name}\\b|\\bimport\\b.*\\b${name}\\b.*from`).test(text)
+  const makes = (name: string) =>
+    new RegExp(`\\b(const|let) ${name}\\b|\\bimport\\b.*\\b${name}\\b.*from`).test(text)
   const lines = Object.entries(given[file] ?? {}).map(([name, line]) => (makes(name) ? '' : line))
   const code = text.replaceAll("://…'", "://gateway'").replaceAll('…', 'undefined as never')
   return `${lines.join('\n')}\nexport {}\n${code}`

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createNode, type EvenkeelNode } from 'evenkeel/sdk'
-import { readUntil, type Result, root, start } from './cli.ts'
+import { type Result, readUntil, root, start } from './cli.ts'
 import { RedisServer } from './redis.ts'
 
 export type { Result } from './cli.ts'
@@ -128,13 +128,16 @@ export class DocsScene {
       public: { host: '127.0.0.1', port: 0 },
       internal: { port: 0 },
       limits: { gatewayDrainMs: 200, answerDrainMs: 200 },
-      pools: { chat: {}, green: {}, legacy: { allowedAddresses: ['127.0.0.0/8'] } },
+      pools: { legacy: { allowedAddresses: ['127.0.0.0/8'] } },
       routes: [{ name: 'chat', path: '/chat/ws', protocol: 'websocket', pool: 'chat' }],
     }
     await writeFile(path.join(this.directory, 'gateway.yaml'), JSON.stringify(config))
     const second = path.join(this.directory, 'gateway-2.yaml')
     await writeFile(second, JSON.stringify({ ...config, gatewayId: 'gw-2' }))
-    const [ready] = await Promise.all([this.startGateway('gateway.yaml'), this.startGateway('gateway-2.yaml')])
+    const [ready] = await Promise.all([
+      this.startGateway('gateway.yaml'),
+      this.startGateway('gateway-2.yaml'),
+    ])
     Object.assign(this.ports, { clients: ready.public.port, operators: ready.internal.port })
     await Promise.all([
       this.startNode('chat-1'),
