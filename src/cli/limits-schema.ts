@@ -75,8 +75,9 @@ export const overloadSchema = z
   .strictObject({
     enabled: z.boolean().default(true).describe('false: new work is never refused because of the load.'),
     maxLagMs: count.default(500).describe('New work is refused while the event loop is this late …'),
-    maxMemoryBytes: count
-      .max(Number.MAX_SAFE_INTEGER)
+    maxMemoryBytes: z
+      .int()
+      .min(1)
       .exactOptional()
       .describe(
         '… or the process has this much memory (default: 85 % of what its cgroup grants each worker) …',
