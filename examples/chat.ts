@@ -5,7 +5,8 @@
  */
 import { createNode } from 'evenkeel/sdk'
 
-const node = createNode({ id: process.argv[2] ?? 'chat-1', gateways: ['ws://127.0.0.1:8081'] })
+const gateway = process.env.GATEWAY ?? 'ws://127.0.0.1:8081'
+const node = createNode({ id: process.argv[2] ?? 'chat-1', gateways: [gateway] })
 
 node.serve<{ said: number }>({
   open(session) {

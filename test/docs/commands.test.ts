@@ -4,7 +4,7 @@ import path from 'node:path'
 import { Command as CommanderCommand } from 'commander'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { scenarios } from '../../bench/options.ts'
-import { DocsScene, expandNpm, type Result } from '../support/docs-scene.ts'
+import { DocsScene, expandNpm, type Result, type RunningCommand } from '../support/docs-scene.ts'
 import { blocksOf, type Command, codeSpans, commandsOf, guides } from '../support/markdown.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
@@ -26,7 +26,6 @@ interface Step {
   until?: string
   /** What the page leaves to the reader. */
   replace?: readonly (readonly [string, string])[]
-  before?(): Promise<unknown>
   /** In place of all this. */
   act?(command: string): Promise<void>
   after?(result: Result): unknown
@@ -66,21 +65,50 @@ async function newCanary(): Promise<string> {
   return canary.id
 }
 
-let oldParent: Awaited<ReturnType<DocsScene['begin']>>
-let newParent: Awaited<ReturnType<DocsScene['begin']>>
+let oldParent: RunningCommand
+let newParent: RunningCommand
+
+/** Of docs/getting-started.md. */
+const chatClient =
+  `node -e "const s = new WebSocket('ws://127.0.0.1:8080/ws'); s.onopen = () => console.log('connected'); ` +
+  `s.onmessage = (m) => console.log(m.data); process.stdin.on('data', (line) => s.send(String(line).trim()))"`
+
+const small: Step['replace'] = [['--nodes 1000 --sessions 1000000', '--nodes 20 --sessions 2000']]
 
 const steps: Step[] = [
   { command: 'evenkeel --help', prints: /Commands:/ },
   { command: 'evenkeel nodes', prints: /^chat-1 +default +active(.*\n)+chat-9 +chat +active .* 2\.0 /m },
+  { command: 'evenkeel health', prints: /is ready/ },
+  { command: 'evenkeel sessions --node chat-1', prints: /^\S+ +default +websocket +chat-1 /m },
+  {
+    command: 'evenkeel events',
+    async act(command) {
+      const running = scene.begin(command)
+      const { sessions } = await scene.call<{ sessions: { id: string }[] }>('GET', '/sessions?node=chat-1')
+      // It does not say when it listens, so one session goes to and fro until it was heard.
+      let moves = 0
+      const timer = setInterval(() => {
+        const to = moves++ % 2 === 0 ? 'chat-2' : 'chat-1'
+        scene.call('POST', `/sessions/${sessions[0]!.id}/migrate`, { to }).catch(() => {})
+      }, 100)
+      await running.prints('migration').finally(() => clearInterval(timer))
+      expect(await running.stop()).toBe(0)
+    },
+  },
   { command: 'evenkeel top', until: '"chat-2"' },
   { command: 'evenkeel gateways', prints: /^gw-2 /m },
-  { command: 'evenkeel rebalance --dry-run', prints: /^pool default: / },
+  { command: 'evenkeel rebalance --dry-run', prints: /^pool default: /m },
   { command: 'evenkeel weight chat-2 3', prints: /^chat-2 +default +active +healthy +3 /m },
   {
     command: 'evenkeel drain chat-1',
     prints: /^drain of chat-1: done/m,
     after: () => scene.call('POST', '/nodes/chat-1/activate'),
   },
+  {
+    command: 'evenkeel drain chat-1 --rate 100',
+    prints: /^drain of chat-1: done/m,
+  },
+  { command: 'evenkeel activate chat-1', prints: /^chat-1 +default +active/m },
   { command: 'evenkeel channel room:7', prints: /room:7/ },
   { command: `evenkeel publish news '{"text":"hello"}'`, prints: /^published; \d members/ },
   { command: `redis-cli PUBLISH evenkeel:channel:news '{"text":"hello"}'`, prints: /^\d$/m },
@@ -143,6 +171,23 @@ const steps: Step[] = [
     until: 'node echo-2 serves pool default',
   },
   { command: 'evenkeel gateway --port 8080 --internal-port 8081', until: 'gateway ready' },
+  ...['chat-1', 'chat-2'].map(
+    (id): Step => ({
+      command: `npm run example:chat -- ${id}`,
+      replace: [[` ${id}`, ` talk-${id}`]],
+      until: `node talk-${id} is linked`,
+    }),
+  ),
+  {
+    command: chatClient,
+    async act(command) {
+      const client = scene.begin(command)
+      await client.prints('connected')
+      client.type('hello\n')
+      await client.prints('hello')
+      await client.stop()
+    },
+  },
   {
     command: 'evenkeel gateway --workers 4 --redis redis://127.0.0.1:6379',
     // On a port that the next one can share; two workers show as much as four.
@@ -154,14 +199,16 @@ const steps: Step[] = [
         EVENKEEL_INTERNAL_PORT: '0',
       }
       sharedEnv = { ...env, EVENKEEL_REDIS: scene.redis.url, EVENKEEL_LIMITS_GATEWAY_DRAIN_MS: '100' }
-      oldParent = await scene.begin(command.replace('--workers 4', '--workers 2'), '"workers"', sharedEnv)
+      oldParent = scene.begin(command.replace('--workers 4', '--workers 2'), sharedEnv)
+      await oldParent.prints('"workers"')
     },
   },
   {
     command: 'evenkeel gateway --workers 4 --internal-port 9081 &',
     async act(command) {
       const foreground = command.replace('--workers 4', '--workers 2').replace(/ &$/, '')
-      newParent = await scene.begin(foreground, '"workers"', sharedEnv)
+      newParent = scene.begin(foreground, sharedEnv)
+      await newParent.prints('"workers"')
     },
   },
   {
@@ -195,6 +242,12 @@ const steps: Step[] = [
     command: 'evenkeel simulate leave --rebalance off,sessions --svg docs/images/leave.svg',
     after: image('leave'),
   },
+  {
+    command: 'evenkeel simulate join --nodes 1000 --sessions 1000000 --budget 5000',
+    replace: small,
+    prints: /sessions .* 0\.0 %/,
+  },
+  { command: 'evenkeel simulate leave --nodes 1000 --sessions 1000000', replace: small, prints: /cut off/ },
   {
     command: 'evenkeel simulate hot',
     replace: [['simulate hot', 'simulate hot --nodes 10 --sessions 1000']],
@@ -237,6 +290,14 @@ const elsewhere: { command: string; why: string; check(): unknown; page?: string
     command: 'npm start -- --redis',
     why: 'started by a test of its own',
     check: () => testRuns('test/integration/demo-redis.test.ts', "'demo', '--redis'"),
+  },
+  {
+    command: 'npm run build:dashboard',
+    why: 'it is built before all tests',
+    async check() {
+      expect(await expandNpm('npm run build:dashboard')).toBe('vite build')
+      testRuns('vitest.config.ts', 'test/support/build-dashboard.ts')
+    },
   },
   {
     command: 'npm install evenkeel',
@@ -298,6 +359,22 @@ const elsewhere: { command: string; why: string; check(): unknown; page?: string
     why: 'it wants a cluster',
     check: () => manifest('name: evenkeel-internal', 'port: 8081'),
   },
+  ...(
+    [
+      ['deploy/transparent.sh up 9000', "'deploy/transparent.sh', 'up', '9000'"],
+      ['SERVER=10.91.2.2:9000 haproxy -f deploy/transparent.cfg', "'deploy/transparent.cfg'"],
+      ['ip address add 10.93.0.1/32 dev lo', "const vip = '10.93.0.1'"],
+      [
+        'sysctl -w net.ipv4.ip_forward=1 net.ipv4.fib_multipath_hash_policy=1 net.ipv4.conf.all.send_redirects=0',
+        'net.ipv4.fib_multipath_hash_policy=1',
+      ],
+      ['ip route add 10.93.0.1 nexthop via 10.92.0.11 nexthop via 10.92.0.12', "'nexthop'"],
+    ] as const
+  ).map(([command, words]) => ({
+    command,
+    why: 'it changes the network of this machine; run in network namespaces by test/integration/layer-4-kernel.test.ts',
+    check: () => testRuns('test/integration/layer-4-kernel.test.ts', words),
+  })),
 ]
 
 let sharedEnv: Record<string, string> = {}
@@ -332,13 +409,13 @@ test('every command of README.md and docs/ is in one of the two lists below, and
 })
 
 describe('run here', () => {
-  test.each(steps)('$command', async ({ command, prints, until, replace = [], before, act, after }) => {
+  test.each(steps)('$command', async ({ command, prints, until, replace = [], act, after }) => {
     const adapted = replace.reduce((text, [from, to]) => text.replace(from, to), await expandNpm(command))
-    await before?.()
     if (act !== undefined) return act(adapted)
     const env = { RUN: scene.runId }
     if (until !== undefined) {
-      const running = await scene.begin(adapted, until, env)
+      const running = scene.begin(adapted, env)
+      await running.prints(until)
       expect([0, null]).toContain(await running.stop())
       return
     }

@@ -39,6 +39,8 @@ const createNode = "import { createNode } from 'evenkeel/sdk'"
 /** What a page's snippets take for granted, by name: what the reader has, or an earlier snippet has made. */
 const given: Record<string, Record<string, string>> = {
   'docs/client.md': {
+    connect: "import { connect } from 'evenkeel/client'",
+    fetchToken: 'declare const fetchToken: () => Promise<string>',
     show: 'declare const show: (data: unknown) => void',
     reload: 'declare const reload: () => void',
     prompt: 'declare const prompt: string',

@@ -8,6 +8,7 @@ import path from 'node:path'
 import { createNode, type EvenkeelNode } from 'evenkeel/sdk'
 import { type Result, readUntil, root, start } from './cli.ts'
 import { RedisServer } from './redis.ts'
+import { until } from './until.ts'
 
 export type { Result } from './cli.ts'
 
@@ -15,6 +16,46 @@ const quiet = { info() {}, warn() {}, error() {} }
 const clientsPerPool = 4
 /** More than any offset that a page resumes from. */
 const tokens = Array.from({ length: 24 }, (_, index) => `token ${index + 1} `)
+
+export class RunningCommand {
+  readonly pid: number
+  readonly exited: Promise<number | null>
+  private readonly child: ChildProcess
+  private text = ''
+  private readonly looks = new Set<() => void>()
+
+  constructor(child: ChildProcess) {
+    this.child = child
+    this.pid = child.pid!
+    const take = (text: string) => {
+      this.text += text
+      for (const look of [...this.looks]) look()
+    }
+    child.stdout!.setEncoding('utf8').on('data', take)
+    child.stderr!.setEncoding('utf8').on('data', take)
+    this.exited = once(child, 'close').then(([code]) => code as number | null)
+  }
+
+  /** Resolves when it has printed this. */
+  async prints(wanted: string): Promise<void> {
+    const found = until(() => this.text.includes(wanted), this.looks, { what: wanted, timeoutMs: 20_000 })
+    const ended = this.exited.then((code): never => {
+      throw new Error(`it ended with ${code} and without ${wanted}: ${this.text}`)
+    })
+    ended.catch(() => {})
+    await Promise.race([found, ended])
+  }
+
+  type(text: string): void {
+    this.child.stdin!.write(text)
+  }
+
+  /** SIGTERM. Resolves with the exit code; null: ended by the signal. */
+  stop(): Promise<number | null> {
+    this.child.kill('SIGTERM')
+    return this.exited
+  }
+}
 
 /**
  * What the pages suppose: a Redis, two gateways, nodes `chat-1` and `chat-2` with clients, a pool `chat` with nodes of
@@ -78,20 +119,12 @@ export class DocsScene {
     return result
   }
 
-  /** Runs one that goes on by itself until it has printed `wanted`. `stop` sends SIGTERM and gives its exit code. */
-  async begin(command: string, wanted: string, env: Record<string, string> = {}) {
+  /** Starts one that goes on by itself. */
+  begin(command: string, env: Record<string, string> = {}): RunningCommand {
     // The shell makes way, so that signals reach the program.
     const child = this.spawn(`exec ${command}`, env)
-    child.stderr!.resume()
     this.ends.push(() => child.kill('SIGKILL'))
-    const output = await readUntil(child, wanted)
-    const exited = once(child, 'close').then(([code]) => code as number | null)
-    child.stdout!.resume()
-    const stop = () => {
-      child.kill('SIGTERM')
-      return exited
-    }
-    return { pid: child.pid!, output, exited, stop }
+    return new RunningCommand(child)
   }
 
   async call<T>(method: string, place: string, body?: unknown): Promise<T> {
@@ -198,8 +231,14 @@ export class DocsScene {
   private spawn(command: string, env: Record<string, string>): ChildProcess {
     const child = spawn('sh', ['-c', this.here(command)], {
       cwd: root,
-      env: { ...process.env, ...this.env, EVENKEEL_ADMIN_URL: this.url, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        ...process.env,
+        ...this.env,
+        EVENKEEL_ADMIN_URL: this.url,
+        GATEWAY: `ws://127.0.0.1:${this.ports.operators}`,
+        ...env,
+      },
+      stdio: ['pipe', 'pipe', 'pipe'],
     })
     return child
   }
