@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { Script } from 'node:vm'
 import { expect, onTestFinished, test } from 'vitest'
 import { checkConfigFile } from '../../src/cli/config.ts'
-import { type Block, blocksOf, guides } from '../support/markdown.ts'
+import { type Block, blocksOf, guides, readGuide } from '../support/markdown.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
 const blocks = (...languages: string[]) => guides().flatMap((file) => blocksOf(file, ...languages))
@@ -117,6 +117,11 @@ test('TypeScript of README.md and docs/ compiles', async () => {
   const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
   const { stdout } = await promisify(execFile)(process.execPath, [tsc, '-p', project]).catch((error) => error)
   expect(stdout.split('\n').filter((line: string) => line !== '')).toEqual([])
+})
+
+test('docs/getting-started.md shows examples/chat.ts as it is', () => {
+  const [shown] = blocksOf('docs/getting-started.md', 'ts')
+  expect(readGuide('examples/chat.ts')).toContain(shown!.text)
 })
 
 test('JavaScript of README.md and docs/ is well formed', () => {

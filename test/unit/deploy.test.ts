@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
@@ -123,6 +124,30 @@ describe('Kubernetes', () => {
     const metric = byKind('HorizontalPodAutoscaler')[0]!.spec.metrics[0].external.metric.name
     expect(documented).toContain(metric)
   })
+})
+
+const hasKeepalived = spawnSync('keepalived', ['--version']).status === 0
+
+test.skipIf(!hasKeepalived)('keepalived takes deploy/keepalived.conf (skipped without keepalived)', () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'evenkeel-keepalived-'))
+  const log = path.join(directory, 'log')
+  try {
+    // It ends itself by a signal, whatever it has found; what it complains about is in the file.
+    spawnSync('keepalived', [`--config-test=${log}`, '-f', path.join(root, 'deploy/keepalived.conf')])
+    expect(readFileSync(log, 'utf8')).toBe('')
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
+
+test('docs/behind-a-balancer.md shows deploy/keepalived.conf, shortened', () => {
+  const shown = /^```\n(vrrp_script[\s\S]*?)^```/m.exec(read('docs/behind-a-balancer.md'))![1]!
+  const whole = new Set(read('deploy/keepalived.conf').split('\n'))
+  const others = shown
+    .split('\n')
+    .map((line) => line.replace(/ +# .*/, ''))
+    .filter((line) => !whole.has(line))
+  expect(others).toEqual([])
 })
 
 const hasSystemd = spawnSync('systemd-analyze', ['--version']).status === 0
