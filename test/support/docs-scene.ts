@@ -77,7 +77,11 @@ export class DocsScene {
     this.upstreamPort = upstreamPort
     this.ends = ends
     this.ports = { clients: 0, operators: 0 }
-    this.env = { PATH: `${directory}:${path.dirname(process.execPath)}:${process.env.PATH}` }
+    this.env = {
+      PATH: `${directory}:${path.dirname(process.execPath)}:${process.env.PATH}`,
+      // Dozens of processes load the same modules.
+      NODE_COMPILE_CACHE: path.join(directory, 'compiled'),
+    }
   }
 
   static async start(): Promise<DocsScene> {
@@ -195,7 +199,7 @@ export class DocsScene {
   }
 
   private async startGateway(file: string) {
-    const child = start(['gateway', '--config', path.join(this.directory, file)])
+    const child = start(['gateway', '--config', path.join(this.directory, file)], this.env)
     this.ends.push(() => child.kill('SIGKILL'))
     const output = await readUntil(child, 'gateway ready')
     child.stdout!.resume()
