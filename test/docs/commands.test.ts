@@ -5,6 +5,7 @@ import { Command as CommanderCommand } from 'commander'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { scenarios } from '../../bench/options.ts'
 import { DocsScene, expandNpm, type Result, type RunningCommand } from '../support/docs-scene.ts'
+import { installPackage } from '../support/install-package.ts'
 import { blocksOf, type Command, codeSpans, commandsOf, guides } from '../support/markdown.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
@@ -389,6 +390,7 @@ async function freePort(): Promise<number> {
 }
 
 beforeAll(async () => {
+  installPackage('curl', 'curl')
   scene = await DocsScene.start()
 }, 60_000)
 afterAll(() => scene?.stop())
@@ -408,22 +410,28 @@ test('every command of README.md and docs/ is in one of the two lists below, and
   expect(stale.map(({ command }) => `\`${command}\` is in no page any more`)).toEqual([])
 })
 
+/** Those that ask no gateway need not wait for each other. */
+const isAlone = (command: string) => /^evenkeel (--help|simulate|config (check|schema))/.test(command)
+
+async function runStep({ command, prints, until, replace = [], act, after }: Step): Promise<void> {
+  const adapted = replace.reduce((text, [from, to]) => text.replace(from, to), await expandNpm(command))
+  if (act !== undefined) return act(adapted)
+  const env = { RUN: scene.runId }
+  if (until !== undefined) {
+    const running = scene.begin(adapted, env)
+    await running.prints(until)
+    expect([0, null]).toContain(await running.stop())
+    return
+  }
+  const result = await scene.run(adapted, env)
+  expect(result).toMatchObject({ code: 0 })
+  if (prints !== undefined) expect(result.stdout).toMatch(prints)
+  await after?.(result)
+}
+
 describe('run here', () => {
-  test.each(steps)('$command', async ({ command, prints, until, replace = [], act, after }) => {
-    const adapted = replace.reduce((text, [from, to]) => text.replace(from, to), await expandNpm(command))
-    if (act !== undefined) return act(adapted)
-    const env = { RUN: scene.runId }
-    if (until !== undefined) {
-      const running = scene.begin(adapted, env)
-      await running.prints(until)
-      expect([0, null]).toContain(await running.stop())
-      return
-    }
-    const result = await scene.run(adapted, env)
-    expect(result).toMatchObject({ code: 0 })
-    if (prints !== undefined) expect(result.stdout).toMatch(prints)
-    await after?.(result)
-  })
+  test.each(steps.filter(({ command }) => !isAlone(command)))('$command', runStep)
+  test.concurrent.each(steps.filter(({ command }) => isAlone(command)))('$command', runStep)
 
   test('none of the clients was disconnected meanwhile', () => {
     expect(scene.lost).toBe(0)
