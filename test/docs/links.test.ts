@@ -34,5 +34,6 @@ test('relative links and anchors of all markdown files lead somewhere', () => {
 test('docs/README.md leads to every page of docs/', () => {
   const listed = new Set(linksOf('docs/README.md').map(({ target }) => `docs/${target.split('#')[0]}`))
   const pages = markdownFiles().filter((file) => /^docs\/[^/]+\.md$/.test(file) && file !== 'docs/README.md')
-  expect(pages.filter((page) => !listed.has(page))).toEqual([])
+  const missing = pages.filter((page) => !listed.has(page))
+  expect(missing.map((page) => `docs/README.md does not lead to ${page}: add it there`)).toEqual([])
 })
