@@ -34,11 +34,11 @@ async function run({ quick, progress }: Settings): Promise<Report> {
   const remarks = noRemarks()
   const peers = await startStreamPeers(remarks)
   const load = await Load.start()
-  const repeats = quick ? 1 : 3
+  const repeats = quick ? 1 : 5
   const samples: Samples = new Map(peers.map(({ name }) => [name, []]))
   for (const peer of peers) {
     progress(`warming up ${peer.name}`)
-    await measure(load, peer, { requests: 300, windowMs: 1_000 }, noRemarks())
+    await measure(load, peer, { requests: 300, windowMs: quick ? 1_000 : 5_000 }, noRemarks())
   }
   for (let round = 0; round < repeats; round++) {
     for (let i = 0; i < peers.length; i++) {
