@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { type Shown, shownToken, withoutToken } from '../../core/identity/shown-token.ts'
-import { enginePath } from '../../protocol/engine-paths.ts'
+import { enginePath, engineSid } from '../../protocol/engine-paths.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import { clientAddress, splitTarget } from '../request-meta.ts'
 import type { EdgeSettings, Target } from '../target.ts'
@@ -144,7 +144,7 @@ function isOfNobody({ method, url = '', headers }: IncomingMessage): boolean {
 /** Where no route leads to upstreams: the request belongs to a session or a connection that is there, and shows what that was given. */
 function goesOn({ url = '' }: Pick<IncomingMessage, 'url'>): boolean {
   const [path, query] = splitTarget(url)
-  if (enginePath(path) !== null) return new URLSearchParams(query).has('sid')
+  if (enginePath(path) !== null) return engineSid(query) !== null
   return path.startsWith('/sse/') && path !== '/sse/v1'
 }
 
