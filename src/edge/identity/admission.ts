@@ -18,12 +18,13 @@ export async function identify(
   { identification }: EdgeSettings,
   counters: AuthCounters,
 ): Promise<void> {
-  if (identification === null || isOfNobody(request)) return
+  if (identification === null) return
   const { verifier, places, cookie } = identification.options
   // With a session that is there, the header is likely to hold the token of that.
   const others = places.filter((place) => place !== 'header')
   const lookedAt = goesOn(request) ? [...others, ...places] : places
-  const shown = verifier === null ? null : shownToken(partsOf(request), lookedAt, cookie)
+  const isSilent = verifier === null || isOfNobody(request)
+  const shown = isSilent ? null : shownToken(partsOf(request), lookedAt, cookie)
   let identity: Identity | null = null
   let refused: TokenRefused | null = null
   if (shown !== null) {
@@ -50,7 +51,7 @@ export async function identify(
  */
 export async function admit(request: IncomingMessage, target: Target): Promise<Target> {
   const sender = senderOf(request)
-  if (sender === null) return target
+  if (sender === null || isOfNobody(request)) return target
   try {
     return await letIn(request, target, sender)
   } catch (error) {
