@@ -50,6 +50,8 @@ export class Admission {
   private active: boolean
   /** Of all scopes with a limit; the gateway's own is ''. */
   private readonly open = new Counts<string>()
+  /** What requests count as that have opened something. */
+  private readonly counted = new WeakMap<IncomingMessage, string[]>()
   private readonly paces = new WeakMap<IncomingMessage, ClientPace>()
   private readonly posts = new WeakMap<object, MessagePace>()
 
@@ -140,6 +142,16 @@ export class Admission {
     }
     pace?.take()
     own?.take(now)
+  }
+
+  /**
+   * What the request has opened goes on without its connection, as sessions of Engine.IO that poll: it counts until the function that is
+   * returned is called.
+   */
+  outlives(request: IncomingMessage): () => void {
+    const names = this.counted.get(request) ?? []
+    this.counted.delete(request)
+    return () => this.discount(names)
   }
 
   refused(reason: RefusalReason): void {
@@ -266,7 +278,8 @@ export class Admission {
     })
   }
 
-  private count({ carrier, keys }: Asking): void {
+  private count(asking: Asking): void {
+    const { carrier, keys } = asking
     // It has gone, and would not be heard to go.
     if (carrier.destroyed) return
     const names = keys.flatMap(({ state, key }) =>
@@ -276,9 +289,23 @@ export class Admission {
     if (isFirst && this.rules.gateway.connections !== undefined) names.push('')
     if (names.length === 0) return
     for (const name of names) this.open.add(name)
+    const { request } = asking
+    const { counted } = this
+    const before = counted.get(request)
+    if (before !== undefined) {
+      before.push(...names)
+      return
+    }
+    counted.set(request, names)
+    // Nothing of it is left here where its session goes on: see `outlives`.
     carrier.once('close', () => {
-      for (const name of names) this.open.remove(name)
+      this.discount(counted.get(request) ?? [])
+      counted.delete(request)
     })
+  }
+
+  private discount(names: readonly string[]): void {
+    for (const name of names) this.open.remove(name)
   }
 
   /** `own`: the request opens a connection, which has a pace by itself. */
