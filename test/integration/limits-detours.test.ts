@@ -30,3 +30,18 @@ test.each([[['polling']], [['polling', 'websocket']], [['websocket']]])(
     await expect.poll(attempt).not.toBeNull()
   },
 )
+
+test('under overload who comes back to nothing is as new', async () => {
+  const overload = { maxHeapShare: 0.001, seconds: 1, recoverSeconds: 60 }
+  const gateway = await startTestGateway({ overload: overload as never })
+  const opened: string[] = []
+  await startTestNode(gateway, { open: ({ id }) => void opened.push(id) })
+  const ready = async () => (await fetch(`${gateway.httpUrl}/readyz`)).status
+  await expect.poll(ready, { timeout: 10_000 }).toBe(503)
+  const headers = { 'last-event-id': 'nonsense' }
+  const signal = AbortSignal.timeout(3_000)
+  const said = await (await fetch(`${gateway.httpUrl}/sse`, { headers, signal })).text()
+  expect(said).toContain('retry: ')
+  expect(said).not.toContain('event: session')
+  expect(opened).toEqual([])
+})
