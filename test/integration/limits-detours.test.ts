@@ -2,6 +2,8 @@ import { once } from 'node:events'
 import { Socket } from 'engine.io-client'
 import { expect, onTestFinished, test } from 'vitest'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
+import { postTo, SseStream } from '../support/sse-stream.ts'
+import { authBy, issuerOf } from '../support/tokens.ts'
 
 /** Ways around limits that look like those of somebody who is in already (docs/limits.md). */
 
@@ -44,4 +46,19 @@ test('under overload who comes back to nothing is as new', async () => {
   expect(said).toContain('retry: ')
   expect(said).not.toContain('event: session')
   expect(opened).toEqual([])
+})
+
+test("posts that show a session's token alone are messages of its user", async () => {
+  const issuer = await issuerOf('HS256')
+  const [auth, tokens] = authBy(issuer, {})
+  const perUser = { messages: { perSecond: 0.01, burst: 2 } }
+  const gateway = await startTestGateway({ ...auth, rateLimits: { perUser } as never }, tokens)
+  await startTestNode(gateway, echo)
+  const headers = { authorization: `Bearer ${await issuer.sign()}` }
+  const statuses: number[] = []
+  for (let n = 0; n < 3; n++) {
+    const stream = await SseStream.open(gateway.httpUrl, { headers })
+    statuses.push((await postTo(gateway.httpUrl, await stream.session(), 'x')).status)
+  }
+  expect(statuses).toEqual([202, 202, 429])
 })

@@ -9,6 +9,7 @@ import { type Quota, rateHeaders } from '../../core/limits/rate-headers.ts'
 import { isOpening, kindOfRequest, type RequestKind } from '../../core/limits/request-kind.ts'
 import { limitsAnything, type RateLimits, type RefusalReason } from '../../core/limits/rules.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
+import { identityOf } from '../identity/sender.ts'
 import { clientAddress, splitTarget } from '../request-meta.ts'
 import type { LiveSettings, Target } from '../target.ts'
 import { ClientPace, type ScopedPace } from './client-pace.ts'
@@ -129,19 +130,26 @@ export class Admission {
     return this.paces.get(request) ?? null
   }
 
-  /** One message of a client without a connection that could be held back. Throws TOO_MANY_REQUESTS: it is not taken. */
-  message(request: IncomingMessage, session: object): void {
+  /**
+   * One message of a client without a connection that could be held back; `user`: whose session it is, which the request need not say.
+   * Throws TOO_MANY_REQUESTS: it is not taken.
+   */
+  message(request: IncomingMessage, session: object, user: string | null): void {
     if (!this.active || isListed(clientAddress(request), this.rules.exempt)) return
     const pace = this.paces.get(request) ?? null
     const own = this.ownPace(session)
+    const { messages } = this.limiters.user
+    const isNamed = user === null || identityOf(request) !== null
+    const users = isNamed ? null : (messages?.get(user) ?? null)
     const now = this.options.gateway.now()
-    const retryAfterMs = Math.max(pace?.waitMs() ?? 0, own?.waitMs(now) ?? 0)
+    const retryAfterMs = Math.max(pace?.waitMs() ?? 0, own?.waitMs(now) ?? 0, users?.waitMs(now) ?? 0)
     if (retryAfterMs > 0) {
       const text = 'this client sends more messages than it may; try again later'
       this.refuse('connection-messages', 'TOO_MANY_REQUESTS', text, { retryAfterMs, closes: false })
     }
     pace?.take()
     own?.take(now)
+    users?.take(now)
   }
 
   /**
