@@ -138,7 +138,9 @@ export class EngineIoEdge {
       // Engine.IO has no codes; its client comes back, and shows its token anew.
       over: (code, reason) => connection.session.dismiss(code, reason),
     })
+    const left = this.options.admission.outlives(request)
     socket.on('close', () => {
+      left()
       this.connections.delete(connection)
       watch?.stop()
     })

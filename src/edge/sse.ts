@@ -152,7 +152,7 @@ export class SseEdge {
       response.writeHead(204, corsHeaders(request)).end()
       return
     }
-    this.options.admission.message(request, session)
+    this.options.admission.message(request, session, session.resumable.user ?? null)
     await this.posts.take(request, session)
     response.writeHead(202, corsHeaders(request)).end()
   }

@@ -9,6 +9,7 @@ import {
   matchRoute,
   type NodeProtocol,
   pathBelow,
+  plainPath,
   type Route,
   type RoutedRequest,
   type RouteKey,
@@ -85,7 +86,8 @@ export function targetOf(request: IncomingMessage, settings: EdgeSettings): Targ
   const identity = identityOf(request)
   const claims = identity?.claims ?? null
   const [path, query] = splitTarget(request.url!)
-  const shown = { method: request.method ?? 'GET', path, query, headers: request.headers, claims }
+  const plain = plainPath(path)
+  const shown = { method: request.method ?? 'GET', path: plain, query, headers: request.headers, claims }
   const route = routeOf(shown, settings.routes)
   if (route === null) {
     const { pool } = settings
@@ -100,7 +102,7 @@ export function targetOf(request: IncomingMessage, settings: EdgeSettings): Targ
   const key = route.affinity === undefined ? null : keyOf(request, route.affinity as RouteKey, shown)
   const persistence = settings.persistence.get(pool) ?? null
   const base = localBase(route)
-  const local = base === null ? path : localPath(route, base, path)
+  const local = base === null ? path : localPath(route, base, plain)
   return { settings, path, local, route, isProxied: base === null, pool, key, persistence, headers, identity }
 }
 

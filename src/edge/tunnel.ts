@@ -29,8 +29,9 @@ export interface TunnelEdgeOptions {
 const tunnelPath = '/sse/v1'
 const heartbeatMs = 15_000
 
+/** With a slash behind it and nothing more it is neither: who opens one must not look like who has one. */
 export function isTunnel(path: string): boolean {
-  return path === tunnelPath || path.startsWith(`${tunnelPath}/`)
+  return path === tunnelPath || (path.startsWith(`${tunnelPath}/`) && path.length > tunnelPath.length + 1)
 }
 
 /** `evenkeel.v1` for clients whose WebSockets do not get through (PROTOCOL.md §2.3): events downstream, one request at a time upstream. */

@@ -75,14 +75,7 @@ export class Resumes {
 
   /** Greets the client, now or when it is known what has become of its session. */
   hello(arrival: Arrival, request: ResumeRequest | null): void {
-    if (this.gateway.stopping) {
-      arrival.connection.close(CloseCode.serviceRestart, 'the gateway stops')
-      return
-    }
-    if (request === null && this.gateway.refusesNew()) {
-      arrival.connection.close(CloseCode.tryAgainLater, 'the gateway is overloaded')
-      return
-    }
+    if (this.turnsAway(arrival, request === null)) return
     if (request === null) {
       this.open(arrival, null)
       return
@@ -109,7 +102,7 @@ export class Resumes {
 
   /** Greets a client that has had a session of which nothing can be made out. */
   helloUnknown(arrival: Arrival): void {
-    this.open(arrival, 'unknown')
+    if (!this.turnsAway(arrival, true)) this.open(arrival, 'unknown')
   }
 
   /** True for the number of a session that is about to come. */
@@ -196,6 +189,14 @@ export class Resumes {
     session.key = key
     session.greetNew(connection, token, notRecovered)
     this.gateway.assign(session, chosen)
+  }
+
+  private turnsAway({ connection }: Arrival, isNew: boolean): boolean {
+    if (this.gateway.stopping) connection.close(CloseCode.serviceRestart, 'the gateway stops')
+    else if (isNew && this.gateway.refusesNew())
+      connection.close(CloseCode.tryAgainLater, 'the gateway is overloaded')
+    else return false
+    return true
   }
 
   /** Another user's token is worth nothing, and its session is not told. */

@@ -7,3 +7,8 @@ export function enginePath(path: string): EnginePath | null {
   if (path === '/engine.io/' || path === '/engine.io') return '/engine.io/'
   return null
 }
+
+/** Which session a request of Engine.IO belongs to, as engine.io reads it: of several the last one. null: it is to be a new one. */
+export function engineSid(query: string): string | null {
+  return new URLSearchParams(query).getAll('sid').at(-1) || null
+}

@@ -1,3 +1,5 @@
+import { enginePath, engineSid } from '../../protocol/engine-paths.ts'
+
 /**
  * What a request is to the gateway. `hello`: a session, new or not, as its first frame says. `message`: of a session that is there.
  * `run`: something is generated. `request`: passed on to an upstream. `health`: is the gateway there?
@@ -24,7 +26,7 @@ export function kindOfRequest(request: KindOfRequest): RequestKind {
   const isStream = upgrade || (method === 'GET' && wantsEvents)
   if (routed !== null) return !isStream ? 'request' : lastEventId === '' ? 'session' : 'resume'
   if (path === '/healthz' || path === '/readyz') return 'health'
-  if (path === '/socket.io/' || path === '/engine.io/') return hasSid(request.query) ? 'message' : 'session'
+  if (enginePath(path) !== null) return engineSid(request.query) === null ? 'session' : 'message'
   if (upgrade) return /(^|[\s,])evenkeel\./.test(request.subprotocols) ? 'hello' : 'session'
   if (path === '/sse') return lastEventId === '' ? 'session' : 'resume'
   if (path === '/sse/v1') return 'hello'
@@ -37,8 +39,4 @@ export function kindOfRequest(request: KindOfRequest): RequestKind {
 /** It opens a connection that stays, or a stream. */
 export function isOpening(kind: RequestKind): boolean {
   return kind === 'session' || kind === 'hello' || kind === 'resume' || kind === 'run'
-}
-
-function hasSid(query: string): boolean {
-  return /(^|&)sid=/.test(query)
 }

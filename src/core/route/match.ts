@@ -51,7 +51,7 @@ export interface Route extends RequestConditions {
 
 /** What routes are matched with. */
 export interface RoutedRequest extends ShownRequest {
-  /** Without the query. */
+  /** Without the query, and plain: see `plainPath`. */
   readonly path: string
 }
 
@@ -69,7 +69,8 @@ function fitsRoute(route: Route, request: RoutedRequest): boolean {
   )
 }
 
-function fitsPath({ path: pattern, protocol }: Route, path: string): boolean {
+function fitsPath({ path: written, protocol }: Route, path: string): boolean {
+  const pattern = plainPath(written)
   if (pattern.endsWith('*')) return path.startsWith(pattern.slice(0, -1))
   return path === pattern || (isTree(protocol) && isBelow(path, pattern))
 }
@@ -90,9 +91,23 @@ function withoutSlash(path: string): string {
   return path.endsWith('/') ? path.slice(0, -1) : path
 }
 
-/** What a path is below that of its route: `/3/events` of `/chat/runs/3/events`; '' of the route's own path. */
+/** What a path is below that of its route: `/3/events` of `/chat/runs/3/events`; '' of the route's own path. `path`: plain. */
 export function pathBelow({ path: pattern }: Route, path: string): string {
-  return path.slice(withoutSlash(pattern).length)
+  return path.slice(withoutSlash(plainPath(pattern)).length)
+}
+
+const unreserved = /[\w.~-]/
+
+/**
+ * The path as it is written plainly (RFC 3986 §6.2.2): no letter needs to be encoded, and to servers `/%61dmin` is `/admin`. A route that
+ * does not know it would leave it to one that asks less.
+ */
+export function plainPath(path: string): string {
+  if (!path.includes('%')) return path
+  return path.replace(/%[\da-f]{2}/gi, (encoded) => {
+    const character = String.fromCharCode(Number.parseInt(encoded.slice(1), 16))
+    return unreserved.test(character) ? character : encoded.toUpperCase()
+  })
 }
 
 const defaultPaths: readonly (readonly [base: string, protocol: NodeProtocol])[] = [

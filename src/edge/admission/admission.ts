@@ -9,6 +9,7 @@ import { type Quota, rateHeaders } from '../../core/limits/rate-headers.ts'
 import { isOpening, kindOfRequest, type RequestKind } from '../../core/limits/request-kind.ts'
 import { limitsAnything, type RateLimits, type RefusalReason } from '../../core/limits/rules.ts'
 import type { Gateway } from '../../gateway/gateway.ts'
+import { identityOf } from '../identity/sender.ts'
 import { clientAddress, splitTarget } from '../request-meta.ts'
 import type { LiveSettings, Target } from '../target.ts'
 import { ClientPace, type ScopedPace } from './client-pace.ts'
@@ -50,6 +51,8 @@ export class Admission {
   private active: boolean
   /** Of all scopes with a limit; the gateway's own is ''. */
   private readonly open = new Counts<string>()
+  /** What requests count as that have opened something. */
+  private readonly counted = new WeakMap<IncomingMessage, string[]>()
   private readonly paces = new WeakMap<IncomingMessage, ClientPace>()
   private readonly posts = new WeakMap<object, MessagePace>()
 
@@ -127,19 +130,36 @@ export class Admission {
     return this.paces.get(request) ?? null
   }
 
-  /** One message of a client without a connection that could be held back. Throws TOO_MANY_REQUESTS: it is not taken. */
-  message(request: IncomingMessage, session: object): void {
+  /**
+   * One message of a client without a connection that could be held back; `user`: whose session it is, which the request need not say.
+   * Throws TOO_MANY_REQUESTS: it is not taken.
+   */
+  message(request: IncomingMessage, session: object, user: string | null): void {
     if (!this.active || isListed(clientAddress(request), this.rules.exempt)) return
     const pace = this.paces.get(request) ?? null
     const own = this.ownPace(session)
+    const { messages } = this.limiters.user
+    const isNamed = user === null || identityOf(request) !== null
+    const users = isNamed ? null : (messages?.get(user) ?? null)
     const now = this.options.gateway.now()
-    const retryAfterMs = Math.max(pace?.waitMs() ?? 0, own?.waitMs(now) ?? 0)
+    const retryAfterMs = Math.max(pace?.waitMs() ?? 0, own?.waitMs(now) ?? 0, users?.waitMs(now) ?? 0)
     if (retryAfterMs > 0) {
       const text = 'this client sends more messages than it may; try again later'
       this.refuse('connection-messages', 'TOO_MANY_REQUESTS', text, { retryAfterMs, closes: false })
     }
     pace?.take()
     own?.take(now)
+    users?.take(now)
+  }
+
+  /**
+   * What the request has opened goes on without its connection, as sessions of Engine.IO that poll: it counts until the function that is
+   * returned is called.
+   */
+  outlives(request: IncomingMessage): () => void {
+    const names = this.counted.get(request) ?? []
+    this.counted.delete(request)
+    return () => this.discount(names)
   }
 
   refused(reason: RefusalReason): void {
@@ -266,7 +286,8 @@ export class Admission {
     })
   }
 
-  private count({ carrier, keys }: Asking): void {
+  private count(asking: Asking): void {
+    const { carrier, keys } = asking
     // It has gone, and would not be heard to go.
     if (carrier.destroyed) return
     const names = keys.flatMap(({ state, key }) =>
@@ -276,9 +297,23 @@ export class Admission {
     if (isFirst && this.rules.gateway.connections !== undefined) names.push('')
     if (names.length === 0) return
     for (const name of names) this.open.add(name)
+    const { request } = asking
+    const { counted } = this
+    const before = counted.get(request)
+    if (before !== undefined) {
+      before.push(...names)
+      return
+    }
+    counted.set(request, names)
+    // Nothing of it is left here where its session goes on: see `outlives`.
     carrier.once('close', () => {
-      for (const name of names) this.open.remove(name)
+      this.discount(counted.get(request) ?? [])
+      counted.delete(request)
     })
+  }
+
+  private discount(names: readonly string[]): void {
+    for (const name of names) this.open.remove(name)
   }
 
   /** `own`: the request opens a connection, which has a pace by itself. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { type Shown, shownToken, withoutToken } from '../../core/identity/shown-token.ts'
-import { enginePath } from '../../protocol/engine-paths.ts'
+import { enginePath, engineSid } from '../../protocol/engine-paths.ts'
 import { EvenkeelError } from '../../protocol/errors.ts'
 import { clientAddress, splitTarget } from '../request-meta.ts'
 import type { EdgeSettings, Target } from '../target.ts'
@@ -18,12 +18,13 @@ export async function identify(
   { identification }: EdgeSettings,
   counters: AuthCounters,
 ): Promise<void> {
-  if (identification === null || isOfNobody(request)) return
+  if (identification === null) return
   const { verifier, places, cookie } = identification.options
   // With a session that is there, the header is likely to hold the token of that.
   const others = places.filter((place) => place !== 'header')
   const lookedAt = goesOn(request) ? [...others, ...places] : places
-  const shown = verifier === null ? null : shownToken(partsOf(request), lookedAt, cookie)
+  const isSilent = verifier === null || isOfNobody(request)
+  const shown = isSilent ? null : shownToken(partsOf(request), lookedAt, cookie)
   let identity: Identity | null = null
   let refused: TokenRefused | null = null
   if (shown !== null) {
@@ -50,7 +51,7 @@ export async function identify(
  */
 export async function admit(request: IncomingMessage, target: Target): Promise<Target> {
   const sender = senderOf(request)
-  if (sender === null) return target
+  if (sender === null || isOfNobody(request)) return target
   try {
     return await letIn(request, target, sender)
   } catch (error) {
@@ -144,7 +145,7 @@ function isOfNobody({ method, url = '', headers }: IncomingMessage): boolean {
 /** Where no route leads to upstreams: the request belongs to a session or a connection that is there, and shows what that was given. */
 function goesOn({ url = '' }: Pick<IncomingMessage, 'url'>): boolean {
   const [path, query] = splitTarget(url)
-  if (enginePath(path) !== null) return new URLSearchParams(query).has('sid')
+  if (enginePath(path) !== null) return engineSid(query) !== null
   return path.startsWith('/sse/') && path !== '/sse/v1'
 }
 
