@@ -11,6 +11,7 @@ import { proxyProtocolShape } from './proxy-protocol.ts'
 import { routesSchema } from './routes-schema.ts'
 import { tcpSchema } from './tcp-schema.ts'
 import { tlsSchema } from './tls-schema.ts'
+import { tracingSchema } from './tracing-schema.ts'
 import { poolsSchema } from './upstreams-schema.ts'
 
 export type { LogLevel, PolicyName } from './choices.ts'
@@ -178,6 +179,7 @@ export const configSchema = z.strictObject({
     .describe('Bounds and time-outs; the last word of a name is its unit.'),
   rateLimits: rateLimitsSchema,
   overload: overloadSchema,
+  tracing: tracingSchema,
   log: z.strictObject({ level: z.enum(logLevels).default('info') }).prefault({}),
   nodeTokenFile: text.exactOptional().describe('File with the token that nodes present.'),
   adminTokenFile: text.exactOptional().describe('File with the token that operators present.'),

@@ -42,6 +42,7 @@ import { refusalLog } from './refusal-log.ts'
 import { type ConfigOrigin, type ParentConfig, RunningConfig } from './running-config.ts'
 import { tcpListeners, tcpOnlyPools } from './tcp-listeners.ts'
 import { ListenerTls } from './tls.ts'
+import { createTracing } from './tracing.ts'
 import { onlyUpstreams, upstreamPools, upstreamRules } from './upstream-pools.ts'
 
 export interface RunningGateway {
@@ -72,6 +73,8 @@ const dashboardFolder = fileURLToPath(
 
 /** Time for close frames to reach clients and links before their sockets are cut. */
 const lastWordsMs = 200
+/** Time for the last spans to leave. */
+const tracesMs = 2_000
 
 /** Wires one gateway together and listens. `origin`: what its configuration can be read from again. Throws what `listen` throws, with nothing left open. */
 export async function startGateway(
@@ -83,6 +86,8 @@ export async function startGateway(
 ): Promise<RunningGateway> {
   const instance = randomBytes(12).toString('base64url')
   const id = config.gatewayId ?? newGatewayId()
+  // Before anything is open that would have to be closed.
+  const { tracing, flush } = await createTracing(config.tracing)
   const publicTls = await ListenerTls.open('public', config, logger)
   const internalTls = await ListenerTls.open('internal', config, logger)
   const tls = [publicTls, internalTls].filter((one) => one !== null)
@@ -105,6 +110,7 @@ export async function startGateway(
     ...gatewayRules(config),
     cluster,
     upstreams: { source: directory, pools: upstreamRules(onlyUpstreams(config)) },
+    tracing,
   })
   const drain = new GatewayDrain(gateway, turnAway)
   const operator = new OperatorView(gateway, drain, directory)
@@ -252,6 +258,7 @@ export async function startGateway(
     metrics.close()
     stats.close()
     await cluster.close()
+    await flush(tracesMs)
   }
 
   try {

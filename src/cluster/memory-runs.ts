@@ -187,7 +187,8 @@ export class MemoryRuns implements RunLogs {
     stored.job = job
     this.records.push(run, stored, fence)
     const base = judged.resume === 'continue' ? judged.base : null
-    return { result: 'claimed', epoch: record.epoch, base, requestJson: stored.requestJson }
+    const { requestJson, trace = null, queuedAt } = stored
+    return { result: 'claimed', epoch: record.epoch, base, requestJson, trace, queuedMs: now() - queuedAt }
   }
 
   async append(run: string, { holder, entry, effects, terminal }: AppendRequest): Promise<AppendAnswer> {
@@ -230,13 +231,13 @@ export class MemoryRuns implements RunLogs {
     this.assertOpen()
     const stored = this.records.get(run)
     if (stored === undefined) return null
-    const { record, job, lane } = stored
+    const { record, job, lane, requestJson, trace = null } = stored
     if (record.status !== 'running' || record.epoch !== epoch) return null
     record.holder = holder
     record.leaseUntil = this.records.now() + this.records.limits.runLeaseMs
     const { seq, onLoss, effects, last } = record
     const touched = compareOffsets(last, origin) > 0
-    return { seq, job, onLoss, lane, requestJson: stored.requestJson, touched, effects }
+    return { seq, job, onLoss, lane, requestJson, trace, touched, effects }
   }
 
   async revive(run: string, { holder, job, onLoss, epoch, ...created }: RevivedRun): Promise<boolean> {

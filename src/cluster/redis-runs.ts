@@ -5,6 +5,7 @@ import { type Offset, parseOffset } from '../core/run/offset.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { LossPolicy } from '../protocol/link-records.ts'
+import { parseRunTrace, type RunTrace } from '../protocol/trace-context.ts'
 import { RedisQueues } from './redis-run-queues.ts'
 import { loadScript } from './redis-script.ts'
 import type { RedisServers } from './redis-servers.ts'
@@ -78,8 +79,8 @@ export class RedisRuns implements RunLogs {
     return run === null ? null : String(run)
   }
 
-  async create(run: string, { lane, requestJson }: NewRun): Promise<void> {
-    await this.run('create', run, [lane, requestJson, this.options.limits.runIdleMs])
+  async create(run: string, { lane, requestJson, trace }: NewRun): Promise<void> {
+    await this.run('create', run, [lane, requestJson, this.options.limits.runIdleMs, traceText(trace)])
   }
 
   async discard(run: string): Promise<void> {
@@ -101,12 +102,15 @@ export class RedisRuns implements RunLogs {
       runIdleMs,
     ])) as [string, ...(string | number)[]]
     if (result !== 'claimed') return { result: result as 'missing' | 'ended' | 'held' | 'failed' }
-    const [claimed, base, requestJson] = rest
+    const [claimed, base, requestJson, trace, queuedMs] = rest
     return {
       result,
       epoch: Number(claimed),
       base: base === '' ? null : parseOffset(String(base)),
       requestJson: String(requestJson),
+      // Another version of a gateway may have made the run.
+      trace: parseRunTrace(String(trace ?? '')),
+      queuedMs: Number(queuedMs),
     }
   }
 
@@ -141,7 +145,8 @@ export class RedisRuns implements RunLogs {
   }
 
   async attach(run: string, holder: string, epoch: number): Promise<Attached | null> {
-    const [seq, job, onLoss, lane, last, effects, requestJson] = await this.hold('attach', run, holder, epoch)
+    const held = await this.hold('attach', run, holder, epoch)
+    const [seq, job, onLoss, lane, last, effects, requestJson, trace] = held
     if (seq === undefined) return null
     return {
       seq: Number(seq),
@@ -149,13 +154,14 @@ export class RedisRuns implements RunLogs {
       onLoss: onLoss as LossPolicy,
       lane: lane!,
       requestJson: requestJson!,
+      trace: parseRunTrace(trace ?? ''),
       touched: last !== '0-0',
       effects: effects === '1',
     }
   }
 
   async revive(run: string, revived: RevivedRun): Promise<boolean> {
-    const { lane, requestJson, holder, job, onLoss, epoch } = revived
+    const { lane, requestJson, trace, holder, job, onLoss, epoch } = revived
     const { runLeaseMs, runIdleMs } = this.options.limits
     const args = [
       ...this.publishing(run),
@@ -167,6 +173,7 @@ export class RedisRuns implements RunLogs {
       epoch,
       runLeaseMs,
       runIdleMs,
+      traceText(trace),
     ]
     return (await this.run('revive', run, args)) === 1
   }
@@ -240,6 +247,10 @@ export class RedisRuns implements RunLogs {
   private base(run: string): string {
     return `${this.options.prefix}run:{${run}}:`
   }
+}
+
+function traceText(trace: RunTrace | null | undefined): string {
+  return trace == null ? '' : JSON.stringify(trace)
 }
 
 /** `<epoch> <first> <count> <events>`; null for anything else. */

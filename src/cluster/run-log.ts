@@ -3,6 +3,7 @@ import type { EndEvent, FailEvent, RunStatus } from '../core/run/events.ts'
 import type { AppendJudgement, FinishCondition, Outcome } from '../core/run/log-state.ts'
 import type { Offset } from '../core/run/offset.ts'
 import type { LossPolicy } from '../protocol/link-records.ts'
+import type { RunTrace } from '../protocol/trace-context.ts'
 
 /**
  * The logs of runs, and the queues of runs that wait for a producer. All members of the cluster share them.
@@ -74,6 +75,8 @@ export interface NamedRun {
 export interface NewRun {
   readonly lane: string
   readonly requestJson: string
+  /** Default: its request was in no trace. */
+  readonly trace?: RunTrace | null
 }
 
 export interface RevivedRun extends NewRun {
@@ -101,6 +104,9 @@ export type ClaimAnswer =
       /** What the producer may go on from; null: it begins anew. */
       readonly base: Offset | null
       readonly requestJson: string
+      readonly trace: RunTrace | null
+      /** Since it was put into its queue for the last time. */
+      readonly queuedMs: number
     }
 
 export interface AppendRequest {
@@ -130,6 +136,7 @@ export interface Attached {
   readonly onLoss: LossPolicy
   readonly lane: string
   readonly requestJson: string
+  readonly trace: RunTrace | null
   /** Something is logged that counts. */
   readonly touched: boolean
   readonly effects: boolean

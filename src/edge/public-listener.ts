@@ -18,6 +18,7 @@ import { cutSoon } from './last-words.ts'
 import { LlmEdge } from './llm/llm-edge.ts'
 import { OpenAnswers } from './open-answers.ts'
 import { checkOrigin, checkRequest, splitTarget, whenItsTurn } from './request-meta.ts'
+import { RequestTraces } from './request-trace.ts'
 import { RunGap, RunsEdge } from './runs.ts'
 import { corsHeaders, SseEdge } from './sse.ts'
 import { type LiveSettings, type Target, targetOf } from './target.ts'
@@ -80,6 +81,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   const runs = new RunsEdge(options)
   const llm = new LlmEdge(options)
   const answers = new OpenAnswers()
+  const traces = new RequestTraces(gateway.tracing)
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
     headersTimeout: limits.handshakeMs,
@@ -114,6 +116,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     upgrade(request, socket as Socket, head).then(
       () => socket.off('error', destroy),
       (error) => {
+        traces.failed(request, error)
         if (closesInstead(request, error)) {
           websocket.refuse(request, socket as Socket, head, error)
           return
@@ -145,8 +148,10 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     noteClient(request, current.trust)
     const first = targetOf(request, current)
     admission.admit(request, answered, first)
+    traces.begin(request, answered, first)
     await identify(request, current, gateway.counters.auth)
     const target = await admit(request, identityOf(request) === null ? first : targetOf(request, current))
+    traces.judged(request, target)
     const asked = admission.admitUser(request, answered, target)
     if (asked !== null) await asked
     return target
@@ -263,6 +268,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
       // A client that leaves in the middle of its request is no error of ours, and must not fill the log with one.
       const left = request.destroyed && !request.complete
       if (!(error instanceof EvenkeelError) && !left) options.onError(error)
+      traces.failed(request, error)
       answer(request, response, error)
     })
   }

@@ -9,12 +9,15 @@ import {
   type RunFailure,
   RunFrame,
 } from '../protocol/run-frames.ts'
+import type { TraceContext } from '../protocol/trace-context.ts'
 import { encodeRunList } from './run-encoding.ts'
 
 /** The connection that carries the streams. */
 export interface RunCarrier {
   /** Sends text, whose first byte says what it is. */
   sendText(frame: Buffer): void
+  /** Where its connection is traced; null: nowhere. */
+  trace(): TraceContext | null
   /** What the client's socket has not taken, in bytes. False: `drained` follows once it has. */
   hasRoom(): boolean
 }
@@ -78,7 +81,9 @@ export class RunStreams {
       mode = 'durable',
       credit,
     } = parseRunStart(frame)
-    const request = { pool, name, requestJson: JSON.stringify(body), idempotencyKey: key, mode }
+    const context = this.options.carrier.trace()
+    const trace = context === null ? null : { ...context, isLink: true }
+    const request = { pool, name, requestJson: JSON.stringify(body), idempotencyKey: key, mode, trace }
     this.open(id, credit, null, async () => (await this.options.runs.start(request)).run)
   }
 

@@ -6,6 +6,7 @@ import type { RunReader, RunService, RunSink, StartRun } from '../gateway/run-ty
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { encodeComment } from '../protocol/sse.ts'
+import { traceContextOf } from '../protocol/trace-context.ts'
 import { BodyWriter } from './body-writer.ts'
 import { beginEventStream } from './event-stream.ts'
 import { ownRuns } from './identity/run-owner.ts'
@@ -64,7 +65,9 @@ export class RunsEdge {
     const key = request.headers['idempotency-key']
     if (Array.isArray(key)) throw new EvenkeelError('BAD_REQUEST', 'one Idempotency-Key at most')
     const text = (await readBody(request, limits.runRequestBytes + envelopeBytes)).toString()
-    const { run } = await runs.start({ ...parseStart(text, pool), idempotencyKey: key ?? null })
+    const context = traceContextOf(request.headers)
+    const trace = context === null ? null : { ...context, isLink: false }
+    const { run } = await runs.start({ ...parseStart(text, pool), idempotencyKey: key ?? null, trace })
     await this.stream(request, response, run, null, runs)
   }
 

@@ -17,7 +17,9 @@ import {
 } from '../protocol/client-frames.ts'
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { SessionMeta } from '../protocol/link-records.ts'
 import { formatPosition, type Position, parsePosition } from '../protocol/position.ts'
+import { type TraceContext, traceContextOf } from '../protocol/trace-context.ts'
 import { ClientChannels, type ClientChannelsOptions } from './identity/client-channels.ts'
 import { ownRuns } from './identity/run-owner.ts'
 import { identityOf, senderOf } from './identity/sender.ts'
@@ -88,6 +90,12 @@ export class V1Conversation implements RunCarrier {
     const tell = (channel: string, verdict: ChannelVerdict['verdict']) =>
       this.control(encodeVerdict({ channel, verdict, position: null }))
     this.channels = new ClientChannels(options.channels, () => wire.watch?.identity ?? null, tell)
+  }
+
+  trace(): TraceContext | null {
+    const meta = this.wire.session?.meta
+    if (meta?.includes('"traceparent"') !== true) return null
+    return traceContextOf((JSON.parse(meta) as SessionMeta).headers)
   }
 
   get awaitsHello(): boolean {

@@ -32,7 +32,7 @@ import type { NodeEntry } from './node-entry.ts'
 import { NodeTable } from './node-table.ts'
 import { OnceCasts } from './once-casts.ts'
 import { type OperationRecord, Operations } from './operations.ts'
-import type { Counters, OperatorEvent, Untimed } from './operator.ts'
+import type { AssignmentReason, Counters, OperatorEvent, Untimed } from './operator.ts'
 import { Placement, type PlacementRules } from './placement.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
 import type { ResumableSession } from './resumable-session.ts'
@@ -41,6 +41,7 @@ import { Rooms } from './rooms.ts'
 import { Runs } from './runs.ts'
 import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
 import { type SpreadPool, SpreadSession } from './spread-session.ts'
+import { noTracing, type Tracing } from './tracing.ts'
 import { Turn } from './turn.ts'
 import { UpstreamEntry } from './upstream-entry.ts'
 import { Upstreams, type UpstreamsOptions } from './upstreams.ts'
@@ -69,6 +70,8 @@ export interface GatewayOptions extends GatewayRules {
   cluster: ClusterMember
   /** Default: none. */
   upstreams?: UpstreamsOptions | null
+  /** Default: nothing is traced. */
+  tracing?: Tracing
   /** Monotonic milliseconds. Default: `performance.now`. */
   now?: () => number
   random?: () => number
@@ -123,6 +126,7 @@ export class Gateway {
   readonly rooms = new Rooms()
   readonly onceCasts = new OnceCasts()
   readonly cluster: ClusterMember
+  readonly tracing: Tracing
   slowConsumer: SlowConsumerPolicy
   readonly nodes: NodeTable
   readonly operations: Operations
@@ -164,6 +168,7 @@ export class Gateway {
     this.upstreams = options.upstreams ? new Upstreams(this, options.upstreams) : null
     this.slowConsumer = options.slowConsumer ?? 'close'
     this.cluster = options.cluster
+    this.tracing = options.tracing ?? noTracing
     this.channels = new Channels({
       cluster: options.cluster,
       turn: this.turn,
@@ -177,6 +182,7 @@ export class Gateway {
       turn: this.turn,
       now: this.now,
       refusesNew: () => this.refusesNew(),
+      tracing: this.tracing,
     })
     this.operations = new Operations((operation) => this.publish({ type: 'operation', operation }))
     this.nodes = new NodeTable(options.limits, {
@@ -384,6 +390,7 @@ export class Gateway {
     const id = this.canaries.sessionId(chosen)
     const session = make({ number: this.nextNumber(), id, json: asciiJson({ id, ...meta }) })
     this.addSession(session)
+    this.tracing.sessionFor(meta, session)
     return session
   }
 
@@ -499,7 +506,15 @@ export class Gateway {
     if (this.goneIds.size > goneElsewhereMax) this.goneIds.delete(this.goneIds.values().next().value!)
   }
 
+  assigned(session: Session, node: NodeEntry, reason: AssignmentReason): void {
+    if (!this.tracing.isOn) return
+    const { policy } = this.placement.rulesOf(session.pool)
+    const waitedMs = session.waitingSince === null ? 0 : this.now() - session.waitingSince
+    this.tracing.assigned(session, node, reason, policy, waitedMs)
+  }
+
   ended(session: Session): void {
+    this.tracing.sessionEnded(session)
     this.sessions.delete(session.number)
     if (this.sessionsById.get(session.id) === session) this.sessionsById.delete(session.id)
     this.waiting.delete(session)
@@ -713,6 +728,7 @@ export class Gateway {
     const { session, from, to, reason, outcome, moved, pauseMs, held } = result
     if (outcome === 'refused') to.refuse()
     this.canaries.moveEnded(result)
+    this.tracing.moved(result)
     this.publish({
       type: 'migration',
       session: session.id,

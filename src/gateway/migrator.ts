@@ -21,6 +21,8 @@ export interface MoveResult {
   readonly pauseMs: number | null
   /** Client messages that were kept back. */
   readonly held: number
+  /** From its beginning to its end. */
+  readonly tookMs: number
 }
 
 /** Something that wants sessions moved: asked for the next one whenever there is room. */
@@ -162,6 +164,7 @@ export class Move {
   private readonly done: (result: MoveResult) => void
   private phase: HandoverPhase = 'preparing'
   private quiescedAt: number | null = null
+  private readonly startedAt: number
 
   constructor(
     session: Session,
@@ -176,7 +179,8 @@ export class Move {
     this.to = target
     this.attempt = session.nextTerm()
     this.options = options
-    this.deadlineAt = options.now() + options.limits.prepareMs
+    this.startedAt = options.now()
+    this.deadlineAt = this.startedAt + options.limits.prepareMs
     this.done = done
   }
 
@@ -210,6 +214,7 @@ export class Move {
     const from = this.session.term
     for (const effect of step.effects) this.run(effect, from)
     if (!over) return
+    const now = this.options.now()
     this.done({
       session: this.session,
       from: this.from,
@@ -217,8 +222,9 @@ export class Move {
       reason: this.source.reason,
       outcome: event === 'deadline' && wasQuiescing ? 'quiesce-timeout' : outcomes[event],
       moved: step.phase === 'moved',
-      pauseMs: this.quiescedAt === null ? null : this.options.now() - this.quiescedAt,
+      pauseMs: this.quiescedAt === null ? null : now - this.quiescedAt,
       held: this.quiescedAt === null ? 0 : held,
+      tookMs: now - this.startedAt,
     })
   }
 

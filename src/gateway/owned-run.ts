@@ -12,10 +12,12 @@ import { type Outcome, outcomeOf } from '../core/run/log-state.ts'
 import { type Offset, origin } from '../core/run/offset.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { type LossPolicy, RecordType } from '../protocol/link-records.ts'
+import { type RunTrace, traceContextOf } from '../protocol/trace-context.ts'
 import { PendingEvents } from './pending-events.ts'
 import type { RunHost } from './run-host.ts'
 import type { RunLane } from './run-lane.ts'
 import type { RunProducer } from './run-producer.ts'
+import type { RunSpan } from './tracing.ts'
 
 /** Why a producer is told to stop: the body of STOP. */
 export const StopReason = { cancelled: 0, fenced: 1 } as const
@@ -25,6 +27,9 @@ export interface Attempt {
   readonly epoch: number
   readonly seq: number
   readonly requestJson: string
+  readonly trace: RunTrace | null
+  /** Before this gateway had it. */
+  readonly queuedMs: number
   /** Something is logged that counts. */
   readonly touched: boolean
   readonly effects: boolean
@@ -53,6 +58,9 @@ export class OwnedRun {
   /** When the log took something of it last; the lease counts from there. */
   loggedAt: number
   private requestJson: string
+  private readonly trace: RunTrace | null
+  /** null: nothing is traced. */
+  private readonly span: RunSpan | null
   private readonly host: RunHost
   /** The last event that is logged, and the last that has come. */
   private logged = 0
@@ -73,7 +81,7 @@ export class OwnedRun {
     run: string,
     job: string,
     onLoss: LossPolicy,
-    { epoch, seq, requestJson, touched, effects }: Attempt,
+    { epoch, seq, requestJson, trace, queuedMs, touched, effects }: Attempt,
   ) {
     this.host = host
     this.lane = lane
@@ -84,6 +92,8 @@ export class OwnedRun {
     this.logged = seq
     this.received = seq
     this.requestJson = requestJson
+    this.trace = trace
+    this.span = host.tracing.run(lane.name, epoch, trace, queuedMs)
     this.touched = touched
     this.effects = effects
     this.loggedAt = host.now()
@@ -98,7 +108,8 @@ export class OwnedRun {
     const { epoch, number } = this
     if (base !== null && !(await this.sendEmitted(producer, base))) return
     if (this.producer !== producer || this.epoch !== epoch || this.over) return
-    const order = Buffer.from(JSON.stringify({ run: this.run, name: producer.offer.name }))
+    const context = this.span?.context ?? (this.trace === null ? null : traceContextOf({ ...this.trace }))
+    const order = Buffer.from(JSON.stringify({ run: this.run, name: producer.offer.name, ...context }))
     const request = Buffer.from(this.requestJson)
     const body = Buffer.concat([order, request])
     producer.node.link.putPayload(RecordType.run, 0, number, epoch, order.length, body)
@@ -110,6 +121,7 @@ export class OwnedRun {
     this.producer = producer
     producer.runs.add(this)
     producer.node.runs.set(number, this)
+    this.span?.given(producer.id)
   }
 
   /** Tells an attached producer how far the log is. */
@@ -145,6 +157,7 @@ export class OwnedRun {
   /** The producer's link is gone, or it is silent. */
   async producerLost(): Promise<void> {
     this.detach()
+    this.span?.lost()
     // What it has made counts, most of all its end.
     await this.writing
     if (this.over || this.producer !== null) return
@@ -163,6 +176,7 @@ export class OwnedRun {
   drop(reason: number): void {
     if (this.over) return
     this.over = true
+    this.span?.end(reason === StopReason.cancelled ? 'cancelled' : 'handed-over')
     this.pending.clear()
     this.producer?.node.link.putU32(RecordType.stop, 0, this.number, this.epoch, reason)
     this.detach()
@@ -246,7 +260,10 @@ export class OwnedRun {
     this.logged = first + count - 1
     this.touched = true
     this.loggedAt = host.now()
-    for (const event of events) if (event.type === 'delta') host.counters.tokens++
+    let tokens = 0
+    for (const event of events) if (event.type === 'delta') tokens++
+    host.counters.tokens += tokens
+    this.span?.logged(tokens)
     host.live.get(this.run)?.push({ epoch, first, events })
     if (terminal === null) {
       this.acknowledgeSoon(json.length)
@@ -254,6 +271,7 @@ export class OwnedRun {
     }
     this.acknowledge()
     host.counters.ended[terminal]++
+    this.span?.end(terminal)
     this.over = true
     this.detach()
     host.owned.delete(this.run)
@@ -294,7 +312,7 @@ export class OwnedRun {
     const wanted = () => !this.over
     const added = await host.insist(() => host.logs.queues.add(lane.name, run, noBounds), wanted)
     const job = added?.job ?? this.job
-    const revived = { lane: lane.name, requestJson, holder: host.id, job, onLoss, epoch }
+    const revived = { lane: lane.name, requestJson, trace: this.trace, holder: host.id, job, onLoss, epoch }
     const isRevived = await host.insist(() => host.logs.revive(run, revived), wanted)
     this.reviving = false
     if (isRevived === null || this.over) return
@@ -303,7 +321,7 @@ export class OwnedRun {
       return
     }
     this.job = job
-    this.begin({ result: 'claimed', epoch, base: null, requestJson })
+    this.begin({ epoch, base: null, requestJson })
     if (!mayRestart) await this.fail(failEvent('LOG_LOST', 'Redis has lost the log of this run', true))
     else await this.giveAway(null)
   }
@@ -315,6 +333,7 @@ export class OwnedRun {
       () => !this.over,
     )
     host.counters.ended.failed++
+    this.span?.end('failed')
     this.ended()
   }
 
@@ -346,7 +365,10 @@ export class OwnedRun {
     if (answer === null || this.over) return
     if (answer.result !== 'claimed') {
       // The producer has gone on by way of another gateway, or the run is over.
-      if (answer.result === 'failed') host.counters.ended.failed++
+      if (answer.result === 'failed') {
+        host.counters.ended.failed++
+        this.span?.end('failed')
+      }
       if (answer.result === 'held') this.drop(StopReason.fenced)
       else this.ended()
       return
@@ -356,7 +378,11 @@ export class OwnedRun {
   }
 
   /** A new attempt. */
-  private begin({ epoch, base, requestJson }: ClaimAnswer & { result: 'claimed' }): void {
+  private begin({
+    epoch,
+    base,
+    requestJson,
+  }: Pick<ClaimAnswer & { result: 'claimed' }, 'epoch' | 'base' | 'requestJson'>): void {
     Object.assign(this, { epoch, logged: 0, received: 0, end: null })
     this.pending.clear()
     if (base === null) Object.assign(this, { touched: false, effects: false })

@@ -97,7 +97,9 @@ export class Resumes {
       return
     }
     this.gateway.counters.resumes[from === request.out ? 'here' : 'gap']++
+    this.gateway.tracing.sessionFor(arrival.meta, session)
     session.reattach(connection, tokenHash, request, from)
+    this.gateway.tracing.reattached(session)
   }
 
   /** Greets a client that has had a session of which nothing can be made out. */
@@ -290,6 +292,7 @@ export class Resumes {
     )
     session.key = wanted.key
     gateway.addSession(session)
+    gateway.tracing.sessionFor(wanted.meta, session)
     gateway.counters.resumes[from === request.out ? 'taken' : 'gap']++
     const { out, since } = request
     const greeting = {

@@ -5,6 +5,7 @@ import type { LiveRun } from './live-run.ts'
 import type { OwnedRun } from './owned-run.ts'
 import type { RelayedRun } from './relayed-run.ts'
 import type { RunPace } from './run-pace.ts'
+import type { Tracing } from './tracing.ts'
 import type { Turn } from './turn.ts'
 
 /** What the parts of `Runs` need of each other. */
@@ -16,6 +17,7 @@ export interface RunHost {
   readonly turn: Turn
   readonly pace: RunPace
   readonly counters: RunCounters
+  readonly tracing: Tracing
   /** Runs that this gateway holds. */
   readonly owned: Map<string, OwnedRun>
   /** Runs that this gateway passes on. */

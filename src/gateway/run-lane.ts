@@ -110,11 +110,13 @@ export class RunLane {
       return
     }
     if (answer.result === 'claimed') {
-      const { epoch, base, requestJson } = answer
+      const { epoch, base, requestJson, trace, queuedMs } = answer
       const owned = new OwnedRun(host, this, run, job, onLoss, {
         epoch,
         seq: 0,
         requestJson,
+        trace,
+        queuedMs,
         touched: base !== null,
         effects: false,
       })

@@ -74,7 +74,7 @@ async function attach(
   }
   runs.owned.get(run)?.drop(StopReason.fenced)
   const { job, onLoss } = attached
-  const owned = new OwnedRun(runs, lane, run, job, onLoss, { ...attached, epoch })
+  const owned = new OwnedRun(runs, lane, run, job, onLoss, { ...attached, epoch, queuedMs: 0 })
   owned.attachTo(producer, number)
   owned.acknowledge()
   runs.logs.queues.beat(lane.name, [job]).catch(() => {})

@@ -1,5 +1,6 @@
 import type { PlacedEvent, RunStatus } from '../core/run/events.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
+import type { RunTrace } from '../protocol/trace-context.ts'
 import type { RelayedRun } from './relayed-run.ts'
 
 /** Runs as the edge sees them: `gateway.runs`. */
@@ -61,6 +62,8 @@ export interface StartRun {
   owner?: string | null
   /** `durable`: goes on without readers. `attached`: cancelled when its last reader at this gateway leaves before the end. */
   mode: RunMode
+  /** Default: it continues no trace. */
+  trace?: RunTrace | null
 }
 
 export type RunMode = 'durable' | 'attached'

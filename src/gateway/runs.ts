@@ -32,6 +32,7 @@ import {
   type StartedRun,
   type StartRun,
 } from './run-types.ts'
+import { noTracing, type Tracing } from './tracing.ts'
 import type { Turn } from './turn.ts'
 
 export interface RunsOptions {
@@ -42,6 +43,8 @@ export interface RunsOptions {
   now: () => number
   /** Asked before each new run; true: it is refused. Default: never. */
   refusesNew?: () => boolean
+  /** Default: nothing is traced. */
+  tracing?: Tracing
 }
 
 const cancelled: EndEvent = { type: 'end', reason: 'cancelled' }
@@ -62,6 +65,7 @@ export class Runs implements RunService, RunHost {
   readonly limits: Readonly<Limits>
   readonly logs: RunLogs
   readonly turn: Turn
+  readonly tracing: Tracing
   readonly counters: RunCounters = { tokens: 0, started: 0, ended: { complete: 0, cancelled: 0, failed: 0 } }
   readonly owned = new Map<string, OwnedRun>()
   readonly relays = new Map<string, RelayedRun>()
@@ -82,12 +86,21 @@ export class Runs implements RunService, RunHost {
   private leaving = false
   private stopping = false
 
-  constructor({ gatewayId, limits, cluster, turn, now, refusesNew = () => false }: RunsOptions) {
+  constructor({
+    gatewayId,
+    limits,
+    cluster,
+    turn,
+    now,
+    refusesNew = () => false,
+    tracing = noTracing,
+  }: RunsOptions) {
     this.id = gatewayId
     this.limits = limits
     this.cluster = cluster
     this.logs = cluster.runs
     this.turn = turn
+    this.tracing = tracing
     this.clock = now
     this.refusesNew = refusesNew
     this.queued = new QueuedRuns(this, (lane, run) => this.queue(lane, run))
@@ -312,11 +325,12 @@ export class Runs implements RunService, RunHost {
       throw new EvenkeelError('TOO_LARGE', `the request of a run has at most ${runRequestBytes} bytes`)
   }
 
-  private async make(laneName: string, run: string, { requestJson, mode }: StartRun): Promise<StartedRun> {
+  private async make(laneName: string, run: string, start: StartRun): Promise<StartedRun> {
+    const { requestJson, mode, trace = null } = start
     if (this.refusesNew())
       throw new RunsRefused('the gateway is overloaded; try again later', overloadMs, 'OVERLOADED')
     // Together, so that they are one way to Redis and back.
-    const created = this.logs.create(run, { lane: laneName, requestJson })
+    const created = this.logs.create(run, { lane: laneName, requestJson, trace })
     const [, queued] = await Promise.all([created, this.queue(laneName, run)])
     if (queued !== null) {
       await this.logs.discard(run)

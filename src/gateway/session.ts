@@ -32,6 +32,8 @@ export interface SessionHost {
   goneElsewhere(id: string): void
   /** Gives the session to a node, or lets it wait for one. */
   assign(session: Session): void
+  /** The node has the session now; it may have waited for one until here. */
+  assigned(session: Session, node: NodeEntry, reason: AssignmentReason): void
   /** The session is over; forget it. */
   ended(session: Session): void
 }
@@ -559,6 +561,7 @@ export class Session {
     this.node = node
     this.term = term
     this.openings++
+    this.host.assigned(this, node, reason)
     this.waitingSince = null
     node.assigned.add(this)
     node.unmeasured++

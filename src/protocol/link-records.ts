@@ -1,6 +1,7 @@
 import { EvenkeelError } from './errors.ts'
 import { defaultLimits } from './limits.ts'
 import { channelNameBytes, is256Bits, isChannelName, isSessionId } from './names.ts'
+import { type TraceContext, traceContextOf } from './trace-context.ts'
 
 export { channelNameBytes, channelNameRule, isChannelName } from './names.ts'
 
@@ -313,6 +314,8 @@ export const runOffersMost = 64
 export interface RunOrder {
   run: string
   name: string
+  /** What the node is to continue; null: no trace. */
+  trace: TraceContext | null
 }
 
 const migratePolicies = ['always', 'drain'] as const
@@ -525,10 +528,10 @@ export function parseReport(body: Buffer): Report {
 
 /** Throws RECORD_INVALID. */
 export function parseRunOrder(body: Buffer, record: string): RunOrder {
-  const { run, name } = parseJsonObject(body, record)
+  const { run, name, traceparent, tracestate } = parseJsonObject(body, record)
   if (!isSessionId(run)) throw invalid(`${record}.run must be 1 to 64 of A-Z a-z 0-9 _ -`)
   if (!isName(name)) throw invalid(`${record}.name must be 1 to 64 of A-Z a-z 0-9 . _ : -`)
-  return { run, name }
+  return { run, name, trace: traceContextOf({ traceparent, tracestate }) }
 }
 
 export function parseSteer(body: Buffer): Steer {

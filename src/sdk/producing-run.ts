@@ -3,6 +3,7 @@ import type { Link } from '../link/link.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import { defaultLimits } from '../protocol/limits.ts'
 import { RecordType } from '../protocol/link-records.ts'
+import type { TraceContext } from '../protocol/trace-context.ts'
 import type { RunChunk, RunDelta, RunHandler } from './run-types.ts'
 import type { Json } from './types.ts'
 
@@ -18,6 +19,7 @@ export interface ProducingRunOptions {
   run: string
   name: string
   epoch: number
+  trace: TraceContext | null
   request: Json
   emitted: readonly Required<RunDelta>[]
   handler: RunHandler
@@ -182,13 +184,14 @@ export class ProducingRun {
   }
 
   private call(): AsyncIterator<RunChunk, unknown> {
-    const { emitted, handler, request } = this.options
+    const { emitted, handler, request, trace } = this.options
     const texts = emitted.map(({ kind, data }) => (kind === 'text' && typeof data === 'string' ? data : ''))
     return handler(request, {
       runId: this.run,
       epoch: this.epoch,
       signal: this.controller.signal,
       emitted: { text: texts.join(''), events: emitted },
+      ...trace,
     })[Symbol.asyncIterator]() as AsyncIterator<RunChunk, unknown>
   }
 

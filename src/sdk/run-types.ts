@@ -23,6 +23,9 @@ export interface RunContext {
   readonly signal: AbortSignal
   /** With `onLoss: 'continue'`: what earlier attempts have made, and readers have; go on behind it. Otherwise empty. */
   readonly emitted: { readonly text: string; readonly events: readonly Required<RunDelta>[] }
+  /** Where the run is traced (W3C Trace Context): the gateway's own span, or what the client has sent. Absent: nowhere. */
+  readonly traceparent?: string
+  readonly tracestate?: string
 }
 
 /**

@@ -75,6 +75,8 @@ export function runLogContract(world: World): void {
       epoch: 1,
       base: null,
       requestJson: '{"a":"\\u2028"}',
+      trace: null,
+      queuedMs: expect.any(Number),
     })
     expect(await append(a!, run, entry(1, 1, 'x', 'é🙂'))).toEqual({ result: 'appended', seq: 2 })
     expect(await append(a!, run, entry(1, 3, 'z'))).toEqual({ result: 'appended', seq: 3 })
@@ -198,6 +200,7 @@ export function runLogContract(world: World): void {
       onLoss: 'continue',
       lane,
       requestJson: '{"a":"\\u2028"}',
+      trace: null,
       touched: true,
       effects: false,
     })
@@ -218,6 +221,31 @@ export function runLogContract(world: World): void {
     expect(ids(page.entries)).toEqual(['5-0+1', '5-1+1'])
     expect(page).toMatchObject({ status: 'running', start: { epoch: 5, seq: 0 }, lane })
     expect(await claim(logs!, run, 'a', 5)).toMatchObject({ epoch: 6, requestJson: '1' })
+  })
+
+  test('what a run continues stays with it, whoever makes it', async () => {
+    const [a, b] = await join(2)
+    const trace = {
+      traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`,
+      tracestate: 'x=1',
+      isLink: true,
+    }
+    const run = `run-${++runs}`
+    await a!.create(run, { lane, requestJson: '1', trace })
+    expect(await claim(b!, run, 'b')).toMatchObject({ trace })
+    expect(await a!.attach(run, 'a', 1)).toMatchObject({ trace })
+    expect(await claim(a!, run, 'a', 1)).toMatchObject({ epoch: 2, trace })
+    const lost = `run-${++runs}`
+    await a!.revive(lost, {
+      lane,
+      requestJson: '1',
+      trace,
+      holder: 'a',
+      job: 'j',
+      onLoss: 'restart',
+      epoch: 5,
+    })
+    expect(await claim(a!, lost, 'a', 5)).toMatchObject({ epoch: 6, trace })
   })
 
   test('a run that was given up is queued again', async () => {

@@ -87,6 +87,7 @@ describe('layers', () => {
         seconds: 3,
         recoverSeconds: 5,
       },
+      tracing: { enabled: false, clientContext: 'parent' },
       log: { level: 'info' },
     })
     expect(Object.isFrozen(config) && Object.isFrozen(config.limits) && Object.isFrozen(config.public)).toBe(

@@ -13,8 +13,9 @@
 -- ARGV[9] event that ends the run when it may not go on, a JSON object
 -- ARGV[10] milliseconds until an ended run is forgotten
 -- ARGV[11] milliseconds until a run of which nothing is heard is forgotten
--- Returns {result} or {'claimed', epoch, base or '', request}.
-local run = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'holder', 'lease', 'last', 'effects', 'onLoss', 'losses', 'request')
+-- Returns {result} or {'claimed', epoch, base or '', request, trace, milliseconds in the queue}.
+local run = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'holder', 'lease', 'last', 'effects', 'onLoss', 'losses', 'request', 'trace',
+  'queued')
 local status, epoch, holder, last, policy = run[1], tonumber(run[2]), run[3], run[5], run[7]
 if not status then
   return { 'missing' }
@@ -60,4 +61,4 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
 redis.call('PEXPIRE', KEYS[2], ARGV[11])
 redis.call(ARGV[2], ARGV[1], epoch .. ' 0 1 ' .. fence)
-return { 'claimed', epoch, continues and base or '', run[9] }
+return { 'claimed', epoch, continues and base or '', run[9], run[10] or '', now - tonumber(run[11]) }

@@ -7,8 +7,8 @@
 -- ARGV[4] milliseconds of the lease
 -- ARGV[5] milliseconds until a run of which nothing is heard is forgotten
 -- Returns {} when the attempt does not go on, or (all but attach) is another gateway's; else {last event, job, loss policy, lane, last
--- valid event, effects, and for attach the request}.
-local run = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'holder', 'seq', 'job', 'onLoss', 'lane', 'last', 'effects', 'request')
+-- valid event, effects, and for attach the request and the trace}.
+local run = redis.call('HMGET', KEYS[1], 'status', 'epoch', 'holder', 'seq', 'job', 'onLoss', 'lane', 'last', 'effects', 'request', 'trace')
 if run[1] ~= 'running' or run[2] ~= ARGV[3] or (ARGV[1] ~= 'attach' and run[3] ~= ARGV[2]) then
   return {}
 end
@@ -24,4 +24,5 @@ else
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
-return { run[4], run[5], run[6], run[7], run[8], run[9], ARGV[1] == 'attach' and run[10] or '' }
+local attaches = ARGV[1] == 'attach'
+return { run[4], run[5], run[6], run[7], run[8], run[9], attaches and run[10] or '', attaches and run[11] or '' }
