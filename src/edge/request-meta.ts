@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ShownClient } from '../core/balance/client-key.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -108,9 +108,10 @@ const waiting = new WeakMap<Socket, number>()
 /**
  * Puts off a request that was sent behind one that is not answered yet. Until then its response has no connection, so nobody would
  * hear that this one has ended: what is kept for the client would be kept for good. More than `most` of them cost the connection.
+ * Over HTTP/2 nobody has to wait for others.
  */
 export function whenItsTurn(response: ServerResponse, most: number, begin: () => void): void {
-  if (response.socket !== null) {
+  if (response.socket !== null || !(response instanceof ServerResponse)) {
     begin()
     return
   }

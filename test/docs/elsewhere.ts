@@ -22,6 +22,16 @@ const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0
 
 /** What cannot run here, why, and what is looked at instead. */
 export const elsewhere: { command: string; why: string; check(): unknown }[] = [
+  ...[
+    'npm install @opentelemetry/api @opentelemetry/sdk-node @opentelemetry/exporter-trace-otlp-proto',
+    'export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318',
+    'export OTEL_TRACES_SAMPLER=parentbased_traceidratio OTEL_TRACES_SAMPLER_ARG=0.05',
+    "EVENKEEL_TRACING_ENABLED=true NODE_OPTIONS='--import ./tracing.mjs' npx evenkeel gateway",
+  ].map((command) => ({
+    command,
+    why: 'the SDK and its exporters are no packages of this project; the gateway is tested with an SDK in memory',
+    check: () => testRuns('test/support/spans.ts', '@opentelemetry/sdk-trace'),
+  })),
   {
     command: 'npm ci && npm start',
     why: '`npm ci` would remove the packages that this test runs with; the demo is started by a test of its own',
