@@ -75,6 +75,11 @@ export class NodeSession implements Session {
   }
 
   get open(): boolean {
+    return this.isHere && this.clientGone === null
+  }
+
+  /** Its messages are handled here, also those that its client has left behind. */
+  protected get isHere(): boolean {
     return this.phase === 'open' || this.phase === 'quiescing' || this.phase === 'closing'
   }
 
@@ -96,7 +101,7 @@ export class NodeSession implements Session {
         `session.state has more than ${this.host.stateBytes} bytes as JSON; keep a key and store the rest elsewhere`,
       )
     }
-    if (!this.open) return
+    if (!this.isHere) return
     this.value = value
     this.stateJson = json
     this.stateChanged = true
@@ -112,7 +117,8 @@ export class NodeSession implements Session {
       throw new EvenkeelError('TOO_LARGE', `a message has at most ${limit} bytes`)
     }
     const flags = options?.volatile === true ? RecordFlag.volatile : 0
-    if (!this.open) return this.sendLate(data, flags)
+    if (!this.isHere) return this.sendLate(data, flags)
+    if (this.clientGone !== null) return false
     if (!this.host.atomic) {
       this.output.emit(data, flags)
     } else if (this.busy) {
@@ -145,7 +151,7 @@ export class NodeSession implements Session {
         `close code ${code} may not be sent; use 1000 to 1014 or 3000 to 4999`,
       )
     }
-    if (!this.open) return
+    if (!this.isHere) return
     this.output.finish()
     this.host.link.putClose(this.number, this.term, code, clipCloseReason(reason))
     this.depart({ code, reason, cause: 'node' })
@@ -246,6 +252,7 @@ export class NodeSession implements Session {
   /** The client is gone; messages that came before are still handled. */
   clientClosed(code: number, reason: string): void {
     this.clientGone = { code, reason, cause: 'client' }
+    this.wakeDrained()
     this.proceed()
   }
 
@@ -318,7 +325,7 @@ export class NodeSession implements Session {
 
   private settle(seq: number): void {
     this.busy = false
-    if (!this.open) return
+    if (!this.isHere) return
     this.settled = seq
     this.output.flushHeld()
     this.commit()
@@ -347,7 +354,7 @@ export class NodeSession implements Session {
     }
     const settled = () => {
       this.busy = false
-      if (!this.open) return
+      if (!this.isHere) return
       const due = this.stateChanged || this.output.holds
       this.output.flushHeld()
       if (due) this.commit()

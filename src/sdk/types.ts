@@ -113,7 +113,7 @@ export interface Session<State extends Json = Json> {
   readonly term: number
   /** The session existed before it came to this node. */
   readonly recovered: boolean
-  /** False once the session has left this node. */
+  /** False once the session has left this node, or its client has gone for good: what is still sent reaches nobody. */
   readonly open: boolean
   /**
    * Saved at the gateway with the commit of the message being handled (outside a handler: at once) and there again after a

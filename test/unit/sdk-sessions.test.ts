@@ -121,3 +121,21 @@ test('a session that is not resumable ends with its link, and nothing is kept of
     'FOUND {"seek":1,"term":0,"reason":"unknown"}',
   ])
 })
+
+test('what is sent to a client that has gone for good leaves no node, and nobody waits to send it', async () => {
+  const { bench, link } = setUp()
+  link.open({ ...plain, term: 3, credit: 4 })
+  const sent: boolean[] = []
+  bench.onMessage = async (session) => {
+    for (let i = 0; i < 10 && session.open; i++) {
+      sent.push(session.send('much'))
+      await session.drained()
+    }
+    sent.push(session.send('more'))
+  }
+  expect(link.message({ term: 3 }, 1)).toEqual(['OUTPUT 7(3) 1 much'])
+  expect(link.on('close', { term: 3 }, Buffer.from([0xe8, 3]))).toEqual([])
+  await expect.poll(() => bench.closes).toEqual(['client 1000'])
+  expect(sent).toEqual([false, false])
+  expect(link.answers().filter((record) => record.startsWith('OUTPUT'))).toEqual([])
+})
