@@ -118,7 +118,7 @@ export function whenItsTurn(response: ServerResponse, most: number, begin: () =>
   const { socket } = response.req
   const count = (waiting.get(socket) ?? 0) + 1
   if (count > most) {
-    socket.destroy()
+    cut(socket)
     return
   }
   waiting.set(socket, count)
@@ -126,4 +126,17 @@ export function whenItsTurn(response: ServerResponse, most: number, begin: () =>
     waiting.set(socket, waiting.get(socket)! - 1)
     begin()
   })
+}
+
+/** As Node's parser calls whoever takes requests; what it is told of the body may be "here HTTP ends". */
+interface ParserView {
+  parser?: { onIncoming: () => number } | null
+}
+
+const noMoreHttp = 2
+
+/** One chunk may hold a thousand requests more, and Node makes and aborts each of them, with a stack trace: nothing behind this one is parsed. */
+function cut(socket: Socket & ParserView): void {
+  if (socket.parser) socket.parser.onIncoming = () => noMoreHttp
+  socket.destroy()
 }
