@@ -1,16 +1,16 @@
 import { assertListenAllowed } from '../admin/access.ts'
 import { closeOnSignal } from './close-on-signal.ts'
 import { type ConfigSources, type LoadedConfig, loadConfig } from './config.ts'
+import { shapeHeap } from './heap.ts'
 import { listenFailure } from './listen-failure.ts'
 import { createLogger } from './logger.ts'
 import { reloadOnSignal } from './reload-on-signal.ts'
 import { configOrigin, fileOf } from './running-config.ts'
 import type { Extra } from './start-gateway.ts'
-import { limitYoungGeneration } from './young-generation.ts'
 
 /** Runs a gateway, or several workers (without `extra`), until a signal ends the process. Throws ConfigError, EvenkeelError or CommandFailed. */
 export async function runGateway(sources: ConfigSources, extra?: Extra): Promise<void> {
-  limitYoungGeneration()
+  shapeHeap()
   const { config, tokens, warnings } = await loadAllowed(sources)
   const origin = configOrigin(fileOf(sources), () => loadAllowed(sources))
   const logger = createLogger(config.log.level)

@@ -1,17 +1,17 @@
 import { EvenkeelError } from '../../protocol/errors.ts'
 import { closeOnSignal } from '../close-on-signal.ts'
 import { CommandFailed } from '../errors.ts'
+import { shapeHeap } from '../heap.ts'
 import { listenFailure } from '../listen-failure.ts'
 import { createLogger } from '../logger.ts'
 import type { ParentConfig, RunningConfig } from '../running-config.ts'
 import { newGatewayId, startGateway } from '../start-gateway.ts'
-import { limitYoungGeneration } from '../young-generation.ts'
 import { fromFailure, toFailure } from './failure.ts'
 import type { Order, ReloadResult, Report } from './messages.ts'
 
 /** The program of one worker: a gateway that its parent starts and stops, and that leaves when its parent is gone. */
 
-limitYoungGeneration()
+shapeHeap()
 // A terminal sends Ctrl-C to every process; the parent decides what it means.
 process.on('SIGINT', () => {})
 process.on('SIGHUP', () => {})
