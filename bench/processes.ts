@@ -17,6 +17,8 @@ export interface ChildOptions {
   args: string[]
   /** Opens a message channel; the child is then expected to leave when the channel breaks. */
   ipc?: boolean
+  /** Runs only when nothing else wants the CPU (SCHED_IDLE, see sched(7)). */
+  idle?: boolean
 }
 
 const stopTimeoutMs = 3_000
@@ -32,11 +34,12 @@ export function scratchDirectory(): string {
 /** A proxy holds two descriptors per client, so the limit is raised as far as the machine allows. */
 export const raiseFileLimit = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"'
 
-export function startChild({ name, program, args, ipc = false }: ChildOptions): Child {
+export function startChild({ name, program, args, ipc = false, idle = false }: ChildOptions): Child {
   const logFile = join(scratchDirectory(), `${name}-${running.size}-${Date.now()}.log`)
   const log = openSync(logFile, 'a')
   // `exec` keeps the pid.
-  const child = spawn('sh', ['-c', `${raiseFileLimit}; exec "$0" "$@"`, program, ...args], {
+  const prefix = idle ? 'chrt --idle 0 ' : ''
+  const child = spawn('sh', ['-c', `${raiseFileLimit}; exec ${prefix}"$0" "$@"`, program, ...args], {
     stdio: ['ignore', log, log, ...(ipc ? ['ipc' as const] : [])],
     env: cleanEnvironment(),
   })
@@ -50,9 +53,14 @@ export function startChild({ name, program, args, ipc = false }: ChildOptions): 
   return started
 }
 
-export function startNodeScript(name: string, script: URL, args: string[] = [], ipc = true): Child {
+export function startNodeScript(
+  name: string,
+  script: URL,
+  args: string[] = [],
+  { ipc = true, idle = false }: { ipc?: boolean; idle?: boolean } = {},
+): Child {
   const flags = ['--conditions=evenkeel-source', script.pathname]
-  return startChild({ name, program: process.execPath, args: [...flags, ...args], ipc })
+  return startChild({ name, program: process.execPath, args: [...flags, ...args], ipc, idle })
 }
 
 /** Settings of whoever runs the benchmark must not change what is measured. */

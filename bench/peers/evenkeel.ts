@@ -62,7 +62,7 @@ export async function startGateway(more: readonly string[] = []): Promise<Runnin
   const cli = new URL('../../src/cli/main.ts', import.meta.url)
   const ports = ['--port', String(port), '--internal-port', String(internalPort)]
   const args = ['gateway', '--host', '127.0.0.1', ...ports, ...more]
-  const child = startNodeScript('evenkeel-gateway', cli, args, false)
+  const child = startNodeScript('evenkeel-gateway', cli, args, { ipc: false })
   const admin = new Admin(internalPort)
   try {
     await waitUntilReady(child, () => admin.ready())

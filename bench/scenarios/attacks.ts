@@ -35,6 +35,8 @@ interface Round {
   baselineP99: number
   attackedP99: number
   growthMib: number
+  /** CPU of the gateway beyond that of the window before, for each attempt. */
+  cpuMs: number
   result: AttackResult
 }
 
@@ -94,7 +96,10 @@ async function startStage(): Promise<Stage> {
   await firstMessage(
     startNodeScript('node', node, ['--id=good', `--gateway=${link}`, `--token=${tokens.node}`]),
   )
-  const attackers = startNodeScript('attackers', new URL('../load/attacker.ts', import.meta.url))
+  // In the field attackers have machines of their own: here they get only what the others leave.
+  const attackers = startNodeScript('attackers', new URL('../load/attacker.ts', import.meta.url), [], {
+    idle: true,
+  })
   await firstMessage(attackers)
   const { port, internalPort } = gateway
   const secrets = { nodeToken: tokens.node, adminToken: tokens.admin }
@@ -108,7 +113,7 @@ async function measure(
   windowMs: number,
   remarks: Remarks,
 ): Promise<Round> {
-  const openLoop = { rate: messagesPerSecond, warmMs: 200, windowMs, watch: {} }
+  const openLoop = { rate: messagesPerSecond, warmMs: 200, windowMs, watch: { gateway: gateway.pids } }
   const baseline = await load.call('openLoop', openLoop)
   const rss = quickRssKib(gateway.pids)
   let attacked = baseline
@@ -133,6 +138,8 @@ async function measure(
     baselineP99: baseline.latencyUs.p99,
     attackedP99: attacked.latencyUs.p99,
     growthMib: (peak - rss) / 1024,
+    cpuMs:
+      (attacked.cpuNs.gateway! - baseline.cpuNs.gateway!) / 1e6 / ((threat.perSecond * windowMs) / 1_000),
     result: result!,
   }
 }
@@ -142,11 +149,11 @@ function answerOf(attackers: Child): Promise<AttackResult> {
     const hear = (message: unknown) => {
       const { result } = message as { result?: AttackResult }
       if (result === undefined) return
-      attackers.process.off('message', hear)
+      attackers.process.off('message', hear).off('exit', ended)
       resolve(result)
     }
-    attackers.process.on('message', hear)
-    attackers.process.once('exit', () => reject(failure(attackers, 'ended')))
+    const ended = () => reject(failure(attackers, 'ended'))
+    attackers.process.on('message', hear).once('exit', ended)
   })
 }
 
@@ -160,18 +167,29 @@ function reportOf(rounds: readonly Round[], remarks: Remarks): Report {
     const baseline = of(({ baselineP99 }) => baselineP99)
     const attacked = of(({ attackedP99 }) => attackedP99)
     const growth = Math.max(...own.map(({ growthMib }) => growthMib))
-    return { name, perSecond, ratio, attempts, documented, baseline, attacked, growth }
+    const cpu = of(({ cpuMs }) => cpuMs)
+    return { name, perSecond, ratio, attempts, documented, baseline, attacked, growth, cpu }
   })
   const table: Table = {
     title: `${goodClients} good clients at ${messagesPerSecond} messages per second; attacks from one process at the rate named`,
-    head: ['attack', 'per second', 'documented', 'p99 µs before', 'p99 µs during', '×', 'peak +MiB'],
-    rows: lines.map(({ name, perSecond, ratio, attempts, documented, baseline, attacked, growth }) => [
+    head: [
+      'attack',
+      'per second',
+      'documented',
+      'p99 µs before',
+      'p99 µs during',
+      '×',
+      'CPU ms each',
+      'peak +MiB',
+    ],
+    rows: lines.map(({ name, perSecond, ratio, attempts, documented, baseline, attacked, growth, cpu }) => [
       name,
       String(perSecond),
       `${documented} of ${attempts}`,
       figure(baseline),
       figure(attacked),
       figure(ratio),
+      figure(Math.max(0, cpu)),
       figure(growth),
     ]),
   }

@@ -29,7 +29,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'Engine.IO polling: a body that is too large',
     answer: '413',
-    perSecond: 5,
+    perSecond: 4,
     async attack({ publicPort }) {
       const post = await openPolling(publicPort, '/engine.io/')
       return post(`4${'x'.repeat(KiB * KiB + 1)}`)
@@ -38,7 +38,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'Engine.IO polling: more messages, or packets, than a session may keep',
     answer: 'ended, ended',
-    perSecond: 2,
+    perSecond: 1,
     async attack({ publicPort }) {
       const ends = ['4', '6'].map(async (packet) => {
         const post = await openPolling(publicPort, '/engine.io/')
@@ -52,7 +52,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'Engine.IO without admission',
     answer: '400 400 200',
-    perSecond: 10,
+    perSecond: 6,
     async attack({ publicPort }) {
       const get = (query: string) =>
         ask(
@@ -82,7 +82,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'Socket.IO attachments',
     answer: 'close, close, close',
-    perSecond: 10,
+    perSecond: 6,
     async attack({ publicPort }) {
       const packets = ['451000-["x"]', '451-["x"]', '459999999999999999999-["x"]']
       const ends = packets.map(async (packet) => {
@@ -101,7 +101,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'token theft: that of another session',
     answer: 'recovered false, token; 403; 401',
-    perSecond: 20,
+    perSecond: 2,
     async attack(target) {
       const [victim, thief] = [await openResumable(target), await openResumable(target)]
       const tried = await openResumable(target, { session: victim.session, token: thief.token })
@@ -119,7 +119,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'token theft: one that was used',
     answer: 'recovered true; then false, token',
-    perSecond: 20,
+    perSecond: 6,
     async attack(target) {
       const first = await openResumable(target)
       const owner = await openResumable(target, first)
@@ -134,7 +134,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'subscription explosion',
     answer: 'in the 128th; BAD_REQUEST; still there',
-    perSecond: 5,
+    perSecond: 1,
     async attack({ publicPort }) {
       const socket = await openSocket(publicPort)
       socket.write(frame('explode'))
@@ -150,7 +150,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'slow consumer',
     answer: 'held back',
-    perSecond: 10,
+    perSecond: 1,
     async attack({ publicPort }) {
       const socket = await openSocket(publicPort)
       const { socket: tcp } = socket
@@ -170,7 +170,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'flood of messages by one that does not read',
     answer: 'not read on',
-    perSecond: 1,
+    perSecond: 0.5,
     async attack({ publicPort }) {
       const socket = await openSocket(publicPort)
       const { socket: tcp } = socket
@@ -189,7 +189,7 @@ export const clientThreats: readonly Threat[] = [
   {
     name: 'reconnect storm',
     answer: '101',
-    perSecond: 200,
+    perSecond: 100,
     async attack({ publicPort }) {
       const socket = new RawConnection(publicPort)
       socket.write(handshake('/ws'))

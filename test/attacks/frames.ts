@@ -63,7 +63,7 @@ export const frameThreats: readonly Threat[] = [
   {
     name: 'large message',
     answer: 'close 1009, close 1009, close 1009',
-    perSecond: 20,
+    perSecond: 2,
     async attack({ publicPort }) {
       const heads = [
         [frame('', 0x82, BigInt(MiB + 1))],
@@ -81,7 +81,7 @@ export const frameThreats: readonly Threat[] = [
   {
     name: 'malformed frames',
     answer: 'close 1002, close 1002, close 1002, close 1002, close 1007, close 1002',
-    perSecond: 10,
+    perSecond: 3,
     async attack({ publicPort }) {
       const bad = [
         // A reserved opcode, no mask, a control frame that is fragmented, a continuation of nothing, no UTF-8, a close code that is none.

@@ -66,7 +66,7 @@ export const insideThreats: readonly Threat[] = [
   {
     name: 'admin without its token',
     answer: '401 401 401 401 401',
-    perSecond: 20,
+    perSecond: 4,
     async attack({ internalPort, nodeToken }) {
       const requests = [
         api('GET', '/api/v1/nodes', ''),
@@ -81,7 +81,7 @@ export const insideThreats: readonly Threat[] = [
   {
     name: 'node without its token',
     answer: '401, 401',
-    perSecond: 20,
+    perSecond: 10,
     async attack({ internalPort, adminToken }) {
       const protocol = `Sec-WebSocket-Protocol: ${linkSubprotocol}`
       const attempts = [[protocol], [protocol, `Authorization: Bearer ${adminToken}`]].map((headers) =>
@@ -96,7 +96,7 @@ export const insideThreats: readonly Threat[] = [
   {
     name: 'SSRF by upstream registration',
     answer: '403 403 403 403 403 403 400 400 400',
-    perSecond: 5,
+    perSecond: 2,
     async attack({ internalPort, adminToken }) {
       const answers = forbidden({ internalPort }).map((url, i) => {
         const body = JSON.stringify({ pool: 'legacy', url, id: `evil-${i}` })
@@ -116,7 +116,7 @@ export const insideThreats: readonly Threat[] = [
   {
     name: 'garbage on a link',
     answer: 'close 4400, close 4400, close 4400, close 4400',
-    perSecond: 10,
+    perSecond: 5,
     async attack(target) {
       const garbage = [
         frame(Buffer.alloc(1_000, 0xa5), 0x82),

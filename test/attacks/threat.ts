@@ -5,7 +5,10 @@ export interface Threat {
   readonly name: string
   /** What the gateway is documented to answer. */
   readonly answer: string | RegExp
-  /** Attempts a second in the benchmark: enough to be seen, not enough to take the CPU that two cores have. */
+  /**
+   * Attempts a second in the benchmark: at most the 20 new connections that docs/limits.md lets one address make, and less where an
+   * attempt is megabytes; more only where many addresses are what is tried.
+   */
   readonly perSecond: number
   /** Needs a Redis that the gateway shares. */
   readonly redis?: true
