@@ -376,7 +376,10 @@ describe('a Redis Cluster', () => {
     await master.kill()
     await gaps.until((items) => items.length > 0)
     await until(() => a.bus.status().ready && b.bus.status().ready)
-    expect(await servers.ownerOf('{registry}')).toBe(replica)
+    // The servers may not have told each other yet: until then one of them names nobody.
+    await expect
+      .poll(() => servers.ownerOf('{registry}').catch(() => null), { timeout: 10_000 })
+      .toBe(replica)
     await say(a, '{registry}', 'x')
     await messages.until((items) => items.length === 1)
     await a.registry.withdraw()
