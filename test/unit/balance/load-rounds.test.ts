@@ -11,6 +11,8 @@ const lookMs = 5_000
 interface Talker {
   rate: number
   readonly meter: LoadMeter
+  /** What of its next message is due already. */
+  due: number
   at: number
   moves: number[]
 }
@@ -34,15 +36,18 @@ class Scene {
     this.isSteady = isSteady
     this.hysteresis = hysteresis
     this.talkers = rates.map((rate) => {
-      return { rate, meter: new LoadMeter(0), at: this.random.int(0, nodes - 1), moves: [] }
+      const due = this.random.next()
+      return { rate, meter: new LoadMeter(0), due, at: this.random.int(0, nodes - 1), moves: [] }
     })
   }
 
   look(): void {
     this.now += lookMs
-    for (const { rate, meter } of this.talkers) {
+    for (const talker of this.talkers) {
+      const { rate, meter } = talker
       const expected = (rate * lookMs) / 1000
-      const count = this.isSteady ? Math.floor(expected + this.random.next()) : poisson(expected, this.random)
+      const count = this.isSteady ? Math.floor(talker.due + expected) : poisson(expected, this.random)
+      talker.due = (talker.due + expected) % 1
       for (let i = 0; i < count; i++) meter.count(1)
     }
     const measured = new Map(this.talkers.map((one) => [one, one.meter.look('messages', this.now)]))
@@ -100,13 +105,12 @@ const scene = fc.record({
   rates: fc.array(fc.constantFrom(0.2, 0.5, 1, 2, 20), { minLength: 60, maxLength: 120 }),
 })
 
-test('steady traffic is balanced within two minutes, and then one session moves at most', () => {
+test('steady traffic is balanced within two minutes, and then nothing moves', () => {
   fc.assert(
     fc.property(scene, (options) => {
       const cluster = new Scene({ ...options, isSteady: true })
       cluster.looks(24)
-      // What is just within the tolerance may be just beyond it at a later look, once: seed 323139415.
-      expect(cluster.looks(120)).toBeLessThanOrEqual(1)
+      expect(cluster.looks(120)).toBe(0)
     }),
     { numRuns: 40 },
   )
