@@ -10,10 +10,10 @@ const MiB = 1024 * 1024
 const youngBytes = 16 * MiB
 /**
  * V8 collects all of a small heap whenever a few MiB have come to it, and what passes through buffers counts: messages of 40 MiB a
- * second cost five collections a second, each with a pause of up to 10 ms. It may have so much more, or half as much again.
+ * second cost five collections a second, each with a pause of up to 10 ms. It may have so much more, in parts of what is in use.
  */
 const roomBytes = 96 * MiB
-const roomPercentLeast = 50
+const roomPercent = { least: 50, most: 200 }
 
 /** Bounds how the heap of this process grows, for a process that holds little and passes much on. */
 export function shapeHeap(): void {
@@ -21,7 +21,7 @@ export function shapeHeap(): void {
   const shape = () => {
     const young = getHeapSpaceStatistics().find((space) => space.space_name === 'new_space')?.space_size ?? 0
     const tens = Math.round((10 * roomBytes) / getHeapStatistics().used_heap_size)
-    const percent = Math.min(200, Math.max(roomPercentLeast, tens * 10))
+    const percent = Math.min(roomPercent.most, Math.max(roomPercent.least, tens * 10))
     const flags = `--semi-space-growth-factor=${young < youngBytes ? 2 : 1} --heap-growing-percent=${percent}`
     if (flags === set) return
     set = flags
