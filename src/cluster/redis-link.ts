@@ -1,5 +1,5 @@
 import type { Socket as NetStream } from 'node:net'
-import { Redis } from 'ioredis'
+import { Command, Redis } from 'ioredis'
 import { backoffMs } from '../core/backoff.ts'
 import type { Readiness } from './bus.ts'
 import { RedisError, toRedisError } from './redis-error.ts'
@@ -37,6 +37,7 @@ const retryBaseMs = 50
 const retryCapMs = 1_000
 /** What a command weighs besides its arguments: its entry in the queue, its time-out, its promise. */
 const commandOverheadBytes = 256
+const settled = Promise.resolve()
 /** A closing connection may send what it has for this long. */
 const disconnectMs = 100
 
@@ -100,9 +101,9 @@ export class RedisLink {
     }
     this.inFlight += bytes
     writeTogether(client.stream)
+    const sent = new Command(command, [...args], { replyEncoding: answer === 'bytes' ? null : 'utf8' })
     try {
-      const sent = args as (string | number | Buffer)[]
-      return await (answer === 'bytes' ? client.callBuffer(command, sent) : client.call(command, sent))
+      return await client.sendCommand(sent)
     } catch (error) {
       const failure = toRedisError(error, this.endpoint, this.options.access)
       // Without an answer the connection is of no use, and closing it drops what it still holds. A server that became a
@@ -111,6 +112,7 @@ export class RedisLink {
       throw failure
     } finally {
       this.inFlight -= bytes
+      empty(sent)
     }
   }
 
@@ -229,6 +231,15 @@ function writeTogether(stream: NetStream): void {
   if (stream.writableCorked > 0) return
   stream.cork()
   process.nextTick(() => stream.uncork())
+}
+
+/**
+ * Lets go of what was sent and answered. Each command assigns a function to a property of its own, and V8 makes such functions in the
+ * old generation: until all of the heap is collected it would keep alive, and move there too, every answer ever read.
+ */
+function empty(command: Command): void {
+  command.args = []
+  command.promise = settled
 }
 
 /** Throws when the server cannot serve: it loads its data, or is a replica. */
