@@ -143,7 +143,7 @@ export class RunResponse implements RunSink {
   private readonly writer: BodyWriter
   private readonly roomBytes: number
   private readonly ids: boolean
-  private readonly head: () => void
+  private readonly headers: Record<string, string>
   private reader: RunReader | null = null
   private gone = false
   /** null: native events, or nothing has come yet. */
@@ -163,11 +163,7 @@ export class RunResponse implements RunSink {
     this.ids = ids
     this.writer = new BodyWriter(response, 0)
     this.roomBytes = roomBytes(limits)
-    this.head = () =>
-      beginEventStream(response, {
-        ...runHeaders(request, run),
-        ...(this.dialect === 'ai-sdk' ? { 'x-vercel-ai-ui-message-stream': 'v1' } : {}),
-      })
+    this.headers = runHeaders(request, run)
     response.on('close', () => {
       this.gone = true
       this.writer.discard()
@@ -211,6 +207,14 @@ export class RunResponse implements RunSink {
     if (reason === 'away')
       this.writer.write(Buffer.from(`retry: ${Math.ceil(Math.random() * reconnectSpreadMs)}\n\n`))
     this.writer.finish()
+  }
+
+  private head(): void {
+    const isAiSdk = this.dialect === 'ai-sdk'
+    beginEventStream(this.response, {
+      ...this.headers,
+      ...(isAiSdk ? { 'x-vercel-ai-ui-message-stream': 'v1' } : {}),
+    })
   }
 }
 

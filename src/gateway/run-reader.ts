@@ -1,6 +1,6 @@
 import { formatOf, type RunPage } from '../cluster/run-log.ts'
-import { Cursor } from '../core/run/cursor.ts'
-import { openEntry, sizeOf } from '../core/run/entry.ts'
+import { Cursor, type Step } from '../core/run/cursor.ts'
+import { openEntry, type RawEntry, sizeOf } from '../core/run/entry.ts'
 import type { FailEvent, PlacedEvent, RunEvent } from '../core/run/events.ts'
 import { snapshotOf } from '../core/run/merge.ts'
 import { formatOffset, type Offset, origin } from '../core/run/offset.ts'
@@ -12,8 +12,10 @@ import type { ReaderOptions, RunBatch, RunReader, RunSink } from './run-types.ts
 type Next = 'more' | 'done' | 'later'
 
 const laterMs = 50
-/** Most of what a reader that is behind waits for is the way to Redis and back: the pages of one that keeps up grow so, up to so many entries. */
-const pageGrowth = 4
+/**
+ * Entries of a page, if they are as large as they may be, as long as the reader has taken all that it was given: most of what one waits for
+ * that is behind is the way to Redis and back.
+ */
 const pageEntriesMost = 12
 
 /** One reader of a run: a place in it and a sink. While the sink takes nothing, the place is all that is kept. */
@@ -25,8 +27,7 @@ export class Reader implements RunReader {
   private readonly snapshot: boolean
   private readonly onEnd: (left: boolean) => void
   private blocked = false
-  /** Entries of the next page, if they are as large as they may be. */
-  private pageEntries = pageGrowth
+  private pageEntries = pageEntriesMost
   /** The log has more than was read, whether anybody has said so or not. */
   private unread = false
   /** The first page is read by who opens the reader. */
@@ -68,8 +69,16 @@ export class Reader implements RunReader {
     return false
   }
 
-  /** The first page, which was read to find out what the verdict is. */
-  begin(after: Offset, page: RunPage, events: PlacedEvent[]): void {
+  /** What it reads next. Null: there is no such run. */
+  read(): Promise<RunPage | null> {
+    const { host, run } = this.live
+    return host.pace.reads(() =>
+      host.logs.read(run, this.cursor.place, this.pageEntries * host.limits.runEntryBytes),
+    )
+  }
+
+  /** With the first page, which was read to find out what the verdict is: the events of its first piece, and the other pieces. */
+  begin(after: Offset, page: RunPage, events: PlacedEvent[], others: readonly RawEntry[][]): void {
     this.begun = true
     const format = formatOf(page.lane)
     const info: RunEvent = {
@@ -79,10 +88,12 @@ export class Reader implements RunReader {
       ...(format === null ? {} : { format }),
     }
     const placed = { offset: formatOffset(after), event: info }
-    const snap = this.snapshot && !page.more ? snapshotOf(events) : null
+    const isAll = others.length === 0 && !page.more
+    const snap = this.snapshot && isAll ? snapshotOf(events) : null
     this.write(new SharedBatch(this.live.run, [placed, ...(snap === null ? joined(events) : [snap])]))
+    const next = isAll ? 'done' : this.take(page, others)
     this.reading = false
-    this.goOn(page.more ? 'more' : 'done')
+    this.goOn(next)
   }
 
   /** The events of the newest entries. */
@@ -137,41 +148,33 @@ export class Reader implements RunReader {
   }
 
   private async readPage(): Promise<Next> {
-    const { host, run } = this.live
-    const { runEntryBytes } = host.limits
-    const page = await host.pace.reads(() =>
-      host.logs.read(run, this.cursor.place, this.pageEntries * runEntryBytes),
-    )
+    const page = await this.read()
     if (this.closed) return 'done'
     if (page === null) {
       this.live.missing()
       return 'later'
     }
     this.live.saw(page)
-    this.pageEntries = Math.min(this.pageEntries * pageGrowth, pageEntriesMost)
-    let events: PlacedEvent[] = []
-    let bytes = 0
-    for (const raw of page.entries) {
-      if (bytes > 0 && bytes + sizeOf(raw) > runEntryBytes) {
-        this.writeSome(events)
-        // A reader that is slow keeps nothing of a page: what is left of it is read again.
-        if (this.blocked || this.closed) return 'more'
-        events = []
-        bytes = 0
-      }
-      bytes += sizeOf(raw)
-      const step = this.cursor.take(openEntry(raw), events)
-      if (step === 'taken' || step === 'old') continue
+    this.pageEntries = pageEntriesMost
+    const next = this.take(page, pieces(page.entries, this.live.host.limits.runEntryBytes))
+    // What was told is not there yet, or not any more.
+    return next === 'done' && page.entries.length === 0 && this.live.isBehind(this.cursor) ? 'later' : next
+  }
+
+  private take(page: RunPage, left: readonly RawEntry[][]): Next {
+    for (const piece of left) {
+      // A reader that is slow keeps nothing of a page: what is left of it is read again.
+      if (this.blocked || this.closed) return 'more'
+      const events: PlacedEvent[] = []
+      const step = takeEntries(piece, this.cursor, events)
       this.writeSome(events)
+      if (step === 'taken') continue
       if (this.closed) return 'done'
       if (step === 'reset') return this.reset()
       this.writeLast({ type: 'gap', oldest: formatOffset(page.start) })
       return 'done'
     }
-    this.writeSome(events)
-    if (page.more) return 'more'
-    // What was told is not there yet, or not any more.
-    return page.entries.length === 0 && this.live.isBehind(this.cursor) ? 'later' : 'done'
+    return page.more ? 'more' : 'done'
   }
 
   private writeSome(events: PlacedEvent[]): void {
@@ -217,6 +220,30 @@ export class Reader implements RunReader {
     this.live.remove(this)
     this.onEnd(left)
   }
+}
+
+/** Entries as a reader is given them: so large together, or one that is larger. */
+export function pieces(entries: readonly RawEntry[], bytesMost: number): RawEntry[][] {
+  const found: RawEntry[][] = []
+  let bytes = Number.POSITIVE_INFINITY
+  for (const entry of entries) {
+    bytes += sizeOf(entry)
+    if (bytes <= bytesMost) found.at(-1)!.push(entry)
+    else {
+      found.push([entry])
+      bytes = sizeOf(entry)
+    }
+  }
+  return found
+}
+
+/** The first step that is none. */
+export function takeEntries(entries: readonly RawEntry[], cursor: Cursor, events: PlacedEvent[]): Step {
+  for (const entry of entries) {
+    const step = cursor.take(openEntry(entry), events)
+    if (step === 'hole' || step === 'reset') return step
+  }
+  return 'taken'
 }
 
 /** For a reader whose offset is not valid any more. */

@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ClusterMember } from '../cluster/member.ts'
 import { type FinishAnswer, laneOf, type QueueFull, type RunLogs, type RunPage } from '../cluster/run-log.ts'
-import type { Cursor, Step } from '../core/run/cursor.ts'
-import { openEntry } from '../core/run/entry.ts'
+import type { Step } from '../core/run/cursor.ts'
 import type { EndEvent, PlacedEvent } from '../core/run/events.ts'
 import { compareOffsets, formatOffset, type Offset, origin, parseOffset } from '../core/run/offset.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -20,7 +19,7 @@ import { RunLane } from './run-lane.ts'
 import { newRunId } from './run-owner.ts'
 import { RunPace } from './run-pace.ts'
 import { RunProducer } from './run-producer.ts'
-import { Reader, restart } from './run-reader.ts'
+import { pieces, Reader, restart, takeEntries } from './run-reader.ts'
 import {
   type OpenedReader,
   type ReaderOptions,
@@ -375,17 +374,20 @@ export class Runs implements RunService, RunHost {
 
   private async judge(live: LiveRun, reader: Reader, after: Offset | null): Promise<OpenedReader> {
     const { cursor } = reader
-    let page = await this.firstPage(live.run, cursor.place)
+    const { runEntryBytes } = this.limits
+    let page = await this.firstPage(reader)
     let events: PlacedEvent[] = []
     let isReset = after !== null && compareOffsets(after, page.head) > 0
-    let step: Step = isReset ? 'reset' : takeAll(page, cursor, events)
+    let [first = [], ...others] = pieces(page.entries, runEntryBytes)
+    let step: Step = isReset ? 'reset' : takeEntries(first, cursor, events)
     if (step === 'reset') {
       // It has more than is valid.
       isReset = true
       cursor.rewind()
-      page = await this.firstPage(live.run, origin)
+      page = await this.firstPage(reader)
       events = [restart()]
-      step = takeAll(page, cursor, events)
+      ;[first = [], ...others] = pieces(page.entries, runEntryBytes)
+      step = takeEntries(first, cursor, events)
     }
     if (reader.isClosed) throw draining()
     live.saw(page)
@@ -400,7 +402,7 @@ export class Runs implements RunService, RunHost {
     }
     const verdict =
       isReset || (after !== null && compareOffsets(after, page.start) < 0) ? 'reset' : 'continuous'
-    reader.begin(after ?? origin, page, events)
+    reader.begin(after ?? origin, page, events, others)
     return { verdict, reader, status: page.status }
   }
 
@@ -428,8 +430,8 @@ export class Runs implements RunService, RunHost {
     this.live.get(run)?.look()
   }
 
-  private async firstPage(run: string, after: Offset): Promise<RunPage> {
-    const page = await this.logs.read(run, after, this.limits.runEntryBytes)
+  private async firstPage(reader: Reader): Promise<RunPage> {
+    const page = await reader.read()
     if (page === null) throw this.unknownRun()
     return page
   }
@@ -497,15 +499,6 @@ export class Runs implements RunService, RunHost {
     this.relays.get(run)?.stop('cancelled')
     this.live.get(run)?.look()
   }
-}
-
-/** The first step that is none. */
-function takeAll(page: RunPage, cursor: Cursor, events: PlacedEvent[]): Step {
-  for (const raw of page.entries) {
-    const step = cursor.take(openEntry(raw), events)
-    if (step === 'hole' || step === 'reset') return step
-  }
-  return 'taken'
 }
 
 function controlTopic(gateway: string): string {
