@@ -16,6 +16,8 @@ import { checkOpened, type Report, type Scenario, type Settings } from './scenar
 const head = 2_000
 /** That a client has missed which comes back with its place. */
 const missed = 100
+/** Until then V8 compiles, in the gateway and in the load generator. */
+const warmUps = 200
 const readers = 250
 const tokensPerSecond = 200
 const slowReaders = 100
@@ -112,7 +114,7 @@ async function measure(
   const resumed: Resumed[] = []
   for (const [what, path] of Object.entries(paths)) {
     const at = { port, path, upTo: head - 1 }
-    await load.call('resumes', { ...at, requests: Math.min(20, requests) })
+    await load.call('resumes', { ...at, requests: Math.min(warmUps, requests) })
     resumed.push({ who, what, result: await load.call('resumes', { ...at, requests }) })
   }
   return resumed
