@@ -1,4 +1,8 @@
+import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
+
+// Tests start hundreds of processes of the same few files: what one has compiled, the others read.
+process.env.NODE_COMPILE_CACHE ??= fileURLToPath(new URL('node_modules/.cache/compile', import.meta.url))
 
 export default defineConfig({
   resolve: { conditions: ['evenkeel-source'] },
