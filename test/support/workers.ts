@@ -64,9 +64,10 @@ export async function startWorkers(
     for (const { pid } of ready()) if (isRunning(pid)) process.kill(pid, 'SIGKILL')
     rmSync(directory, { recursive: true })
   })
+  // Workers write lines of their own: the last of them may come after the parent's.
   await orExit(
     child,
-    lines.until((all) => all.some(({ msg }) => msg === 'gateway ready')),
+    lines.until((all) => ready().length >= count && all.some(({ msg }) => msg === 'gateway ready')),
   )
   const first = lines.items.find(({ msg }) => msg === 'gateway ready') as LogLine & Ports
   let known = ready().length
