@@ -56,8 +56,7 @@ export const redisThreats: readonly Threat[] = [
   {
     name: 'Redis: a forged message of an old epoch',
     answer: 'only the true ones',
-    // Most of an attempt is what the forgery goes into: a client that joins, and what operators publish.
-    perSecond: 2,
+    perSecond: 5,
     redis: true,
     async attack(target) {
       const room = `kept:${process.pid}-${++rooms}`
