@@ -2,14 +2,11 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { Server, type ServerOptions, type Transport } from 'engine.io'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { CloseCode } from '../protocol/close-codes.ts'
 import type { Limits } from '../protocol/limits.ts'
+import { ClientPings } from './client-pings.ts'
 
 /** Between two packets of a payload (Engine.IO 4). */
 const separator = '\x1e'
-/** A client that is told to leave and does not is cut after this time. */
-const leaveMs = 1_000
-const windowMs = 1_000
 
 /** What engine.io does not declare as public. */
 interface TransportView {
@@ -45,30 +42,16 @@ export class GuardedEngine extends Server {
   }
 }
 
-/** Closes a WebSocket that pings more often than anybody needs: every ping costs an answer. */
-export function guardPings(ws: WebSocket, perSecond: number): void {
-  let pings = 0
-  let since = 0
-  ws.on('ping', () => {
-    const now = performance.now()
-    if (now - since >= windowMs) {
-      since = now
-      pings = 0
-    }
-    if (++pings === perSecond + 1) leave(ws, 'too many pings')
-  })
-}
-
-/** Told to leave with 1008. */
-export function leave(ws: WebSocket, reason: string): void {
-  ws.close(CloseCode.policy, reason)
-  setTimeout(() => ws.terminate(), leaveMs).unref()
-}
-
 function guardedWebSocketServer({ messageFragments, messageChunks, pingsPerSecond }: Readonly<Limits>) {
+  const pings = new ClientPings(pingsPerSecond)
   return class extends WebSocketServer {
     constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
-      super({ ...options, maxFragments: messageFragments, maxBufferedChunks: messageChunks })
+      super({
+        ...options,
+        autoPong: false,
+        maxFragments: messageFragments,
+        maxBufferedChunks: messageChunks,
+      })
     }
 
     override handleUpgrade(
@@ -78,7 +61,7 @@ function guardedWebSocketServer({ messageFragments, messageChunks, pingsPerSecon
       done: (ws: WebSocket, request: IncomingMessage) => void,
     ): void {
       super.handleUpgrade(request, socket, head, (ws, answered) => {
-        guardPings(ws as WebSocket, pingsPerSecond)
+        pings.watch(ws as WebSocket)
         done(ws as WebSocket, answered)
       })
     }

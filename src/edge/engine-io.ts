@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Socket as EngineSocket, Server } from 'engine.io'
 import type { Gateway } from '../gateway/gateway.ts'
+import { randomText } from '../gateway/random-text.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Admission } from './admission/admission.ts'
 import {
@@ -57,7 +57,7 @@ export class EngineIoEdge {
       cors: { origin: true, credentials: true },
     })
     const owner = ownerTag(id)
-    this.engine.generateId = () => `${owner}.${randomBytes(18).toString('base64url')}`
+    this.engine.generateId = () => `${owner}.${randomText(18)}`
     this.engine.on('initial_headers', (headers: Record<string, string>, request: object) =>
       Object.assign(headers, Object.fromEntries(this.targets.get(request)?.headers ?? [])),
     )

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { OverloadRules } from '../core/health/overload.ts'
 import type { RateLimits } from '../core/limits/rules.ts'
@@ -15,6 +14,7 @@ import {
   type RouteKey,
 } from '../core/route/match.ts'
 import { forcedPart, partOf, type Sticky } from '../core/route/split.ts'
+import { randomText } from '../gateway/random-text.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Identification } from './identity/identification.ts'
 import type { Identity } from './identity/identity.ts'
@@ -143,7 +143,7 @@ function partOfRoute(
   const known = stickyKey(request, sticky, shown)
   if (known !== null) return { pool: partOf(split, known, sticky.seed)?.pool ?? pool, headers: [] }
   if (sticky.by !== 'cookie') return { pool, headers: [] }
-  const id = randomBytes(16).toString('base64url')
+  const id = randomText(16)
   const name = sticky.name ?? defaultStickyCookie
   const cookie: HeaderPair = ['set-cookie', cookieHeader(request, name, id, stickyMaxAgeSeconds)]
   return { pool: partOf(split, id, sticky.seed)?.pool ?? pool, headers: [cookie] }

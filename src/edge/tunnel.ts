@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Gateway } from '../gateway/gateway.ts'
+import { randomText } from '../gateway/random-text.ts'
 import { helloBytes } from '../protocol/client-frames.ts'
 import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -88,7 +88,7 @@ export class TunnelEdge {
       persistence === null ? null : gateway.choose(pool, persistence.wish(request), shownBy(request, key))
     const naming = chosen === null ? [] : persistence!.headers(request, chosen.id)
     beginEventStream(response, corsHeaders(request), [...headers, ...naming])
-    const id = `${this.ownTag}.${randomBytes(24).toString('base64url')}`
+    const id = `${this.ownTag}.${randomText(24)}`
     // It counts as a WebSocket: a session may go from one to the other.
     const meta = requestMeta(request, 'websocket', 'evenkeel.v1', path)
     const connection = new TunnelConnection(response, {

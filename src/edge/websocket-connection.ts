@@ -31,9 +31,6 @@ export abstract class WebSocketConnection implements ClientConnection, WatchList
   pace: ClientPace | null = null
   /** Who the client is, and until when; null: nobody asks. */
   watch: Watch | null = null
-  /** Pings of the client within the tick `pingTick`. */
-  pings = 0
-  pingTick = -1
   protected readonly out: Outgoing
   protected readonly writer: TurnWriter
   private awaitsDrain = false

@@ -9,8 +9,8 @@ import { CloseCode, clipCloseReason } from '../protocol/close-codes.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import type { Admission } from './admission/admission.ts'
+import { ClientPings } from './client-pings.ts'
 import { Deflater, type DeflateSettings } from './deflate.ts'
-import { leave } from './engine-io-guard.ts'
 import { closeCodeOf, watchSender } from './identity/watch.ts'
 import { cutSoon } from './last-words.ts'
 import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.ts'
@@ -45,6 +45,7 @@ export class WebSocketEdge {
   private readonly resumableServer: WebSocketServer
   private readonly connections = new Set<WebSocketConnection>()
   private readonly writer: TurnWriter
+  private readonly pings: ClientPings
   private readonly sweeper: NodeJS.Timeout
   /** Answers that are about to be written. */
   private readonly answers = new WeakMap<IncomingMessage, Answer>()
@@ -57,6 +58,7 @@ export class WebSocketEdge {
     this.options = options
     const { limits, turn } = options.gateway
     this.writer = new TurnWriter(turn)
+    this.pings = new ClientPings(limits.pingsPerSecond)
     // The first subprotocol offered is the application's business; ours are told apart before.
     this.deflater = options.deflate === null ? null : new Deflater(options.deflate)
     const { deflater } = this
@@ -193,8 +195,9 @@ export class WebSocketEdge {
     ws.connection = connection
     this.connections.add(connection)
     ws.on('message', this.onMessage)
-    ws.on('pong', this.onPong)
-    ws.on('ping', this.onPing)
+    ws.on('pong', this.onSign)
+    ws.on('ping', this.onSign)
+    this.pings.watch(ws)
     ws.on('close', this.onClose)
     ws.on('error', ignore)
   }
@@ -206,16 +209,8 @@ export class WebSocketEdge {
     connection.received(data as Buffer, !isBinary)
   }, this)
 
-  private readonly onPong = edgeListener((edge, connection) => {
+  private readonly onSign = edgeListener((edge, connection) => {
     connection.lastSeen = edge.tick
-  }, this)
-
-  private readonly onPing = edgeListener((edge, connection) => {
-    connection.lastSeen = edge.tick
-    if (connection.pingTick !== edge.tick) connection.pings = 0
-    connection.pingTick = edge.tick
-    if (++connection.pings === edge.options.gateway.limits.pingsPerSecond + 1)
-      leave(connection.ws, 'too many pings')
   }, this)
 
   private readonly onClose = edgeListener((edge, connection, code: number, reason: Buffer) => {
@@ -300,6 +295,7 @@ function createServer(
     clientTracking: false,
     perMessageDeflate: deflater?.options ?? false,
     maxPayload,
+    autoPong: false,
     maxFragments: messageFragments,
     maxBufferedChunks: messageChunks,
     WebSocket: ClientSocket,

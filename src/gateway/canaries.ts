@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import {
   type Canary,
   type CanaryState,
@@ -22,6 +21,7 @@ import type { Gateway } from './gateway.ts'
 import type { MoveResult } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import type { OperationRecord } from './operations.ts'
+import { randomText } from './random-text.ts'
 import type { Session } from './session.ts'
 import { otherGateways, sessionsAt, TrackedCanary } from './tracked-canary.ts'
 
@@ -33,6 +33,8 @@ const keptCanaries = 64
 const tickMs = 250
 /** Other gateways hear this often how it goes, and at once of what they wait for. */
 const tellMs = 1_000
+/** Of a session's id. */
+const idBytes = 16
 /** Ids are drawn until one belongs to the side of the node that its client returns to. */
 const idsMost = 20_000
 
@@ -73,10 +75,10 @@ export class Canaries implements CanaryOperator {
   /** An id for a session whose client is to go to `chosen`: one that the canary leaves there. */
   sessionId(chosen: NodeEntry | null): string {
     const canary = chosen === null ? null : this.of(chosen.pool)
-    let id = randomId()
+    let id = randomText(idBytes)
     if (canary === null || chosen === null) return id
     const isCanary = chosen.version === canary.version
-    for (let i = 1; i < idsMost && isDrawn(canary, id) !== isCanary; i++) id = randomId()
+    for (let i = 1; i < idsMost && isDrawn(canary, id) !== isCanary; i++) id = randomText(idBytes)
     return id
   }
 
@@ -95,7 +97,7 @@ export class Canaries implements CanaryOperator {
     const now = Date.now()
     const share = percent / 100
     const here = [...next, ...others].flatMap(({ assigned }) => [...assigned].map(({ id }) => id))
-    const id = closestId(here, share, () => `can_${randomBytes(9).toString('base64url')}`)
+    const id = closestId(here, share, () => `can_${randomText(9)}`)
     const times = { revision: now, startedAt: now, watchFrom: now, changedAt: now }
     const first = { state: 'watching' as const, gateway: this.gateway.id, reason: '' }
     const one = this.adopt({ id, pool, version, share, ...first, ...times, ...watch })!
@@ -387,8 +389,4 @@ function started(one: TrackedCanary, operation: OperationRecord): CanaryStarted 
 
 function endedBy(canary: Canary, { canary: other }: TrackedCanary): Canary {
   return { ...canary, state: 'ended', reason: `canary ${other.id} has taken its place` }
-}
-
-function randomId(): string {
-  return randomBytes(16).toString('base64url')
 }

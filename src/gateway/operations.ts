@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import { EvenkeelError } from '../protocol/errors.ts'
 import type { MoveResult } from './migrator.ts'
 import type { Operation } from './operator.ts'
+import { randomText } from './random-text.ts'
 
 const keptOperations = 256
 
@@ -23,7 +23,7 @@ export class OperationRecord {
   ) {
     this.changed = changed
     this.operation = {
-      id: `op_${randomBytes(9).toString('base64url')}`,
+      id: `op_${randomText(9)}`,
       kind,
       subject,
       state: 'running',

@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { KeptOutputs } from '../core/session/kept-outputs.ts'
 import { KeyedMessages } from '../core/session/keyed-messages.ts'
 import { isSameSecret } from '../link/token.ts'
@@ -6,6 +6,7 @@ import type { ClientWelcome } from '../protocol/client-frames.ts'
 import type { SessionMeta } from '../protocol/link-records.ts'
 import type { Position } from '../protocol/position.ts'
 import type { ClientConnection } from './client-connection.ts'
+import { randomText } from './random-text.ts'
 import type { ResumableSession } from './resumable-session.ts'
 
 /** What a client says that has had a session. */
@@ -54,11 +55,11 @@ export interface Greeting {
 /** SHA-256, base64url: what is kept of a token. A token of one transport is worth nothing over another one. */
 export function hashToken(token: string, transport: SessionMeta['transport'] = 'websocket'): string {
   const prefix = transport === 'websocket' ? '' : `${transport}:`
-  return createHash('sha256').update(`${prefix}${token}`).digest('base64url')
+  return hash('sha256', `${prefix}${token}`, 'base64url')
 }
 
 export function newToken(): string {
-  return randomBytes(32).toString('base64url')
+  return randomText(32)
 }
 
 /** Tokens that were used up and are told apart from those that never were any. */

@@ -1,5 +1,6 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { isSameSecret } from '../link/token.ts'
+import { randomText } from './random-text.ts'
 
 /** Of 16 random bytes. */
 const secretLength = 22
@@ -9,7 +10,7 @@ const secretLength = 22
  * read and cancel it.
  */
 export function newRunId(owner: string | null): string {
-  const secret = randomBytes(16).toString('base64url')
+  const secret = randomText(16)
   return owner === null ? secret : secret + markOf(secret, owner)
 }
 
@@ -21,5 +22,5 @@ export function isRunOf(run: string, user: string | null): boolean {
 }
 
 function markOf(secret: string, owner: string): string {
-  return createHash('sha256').update(`${secret}\n${owner}`).digest('base64url').slice(0, secretLength)
+  return hash('sha256', `${secret}\n${owner}`, 'base64url').slice(0, secretLength)
 }

@@ -158,7 +158,7 @@ const second = 1000
 
 export const defaultLimits: Readonly<Limits> = {
   messageBytes: MiB,
-  messageFragments: 1024,
+  messageFragments: 512,
   messageChunks: 4096,
   pingsPerSecond: 10,
   pollPackets: 16_384,
@@ -169,7 +169,7 @@ export const defaultLimits: Readonly<Limits> = {
   channelsPerSession: 128,
   headerCount: 100,
   headerBytes: 16 * KiB,
-  pipelinedRequests: 64,
+  pipelinedRequests: 16,
   handshakeMs: 10 * second,
   http2Streams: 256,
   http2Resets: 512,
