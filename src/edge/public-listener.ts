@@ -24,6 +24,7 @@ import { corsHeaders, SseEdge } from './sse.ts'
 import { type LiveSettings, type Target, targetOf } from './target.ts'
 import { createSecureServer, type PublicTls } from './tls/secure-server.ts'
 import { isTunnel, TunnelEdge } from './tunnel.ts'
+import { Turnstile } from './turnstile.ts'
 import { UpstreamEdge } from './upstream/upstream-edge.ts'
 import { WebSocketEdge } from './websocket.ts'
 
@@ -81,6 +82,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   const runs = new RunsEdge(options)
   const llm = new LlmEdge(options)
   const answers = new OpenAnswers()
+  const turnstile = new Turnstile()
   const traces = new RequestTraces(gateway.tracing)
   const server = createServer({
     maxHeaderSize: limits.headerBytes,
@@ -159,6 +161,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
 
   async function upgrade(request: IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
     checkRequest(request, limits)
+    await turnstile.enter()
+    if (socket.destroyed) return
     const target = await judge(request, socket)
     if (socket.destroyed) return
     if (target.isProxied) {
@@ -205,7 +209,8 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
     } else if (path === '/sse') {
       if (isPreflight(request, response, target, 'GET', 'authorization, last-event-id')) return
       allow(request, 'GET')
-      await sse.open(request, response, target)
+      await turnstile.enter()
+      if (!response.destroyed) await sse.open(request, response, target)
     } else if (isSseSession(path)) {
       const headers = 'authorization, content-type, idempotency-key'
       if (isPreflight(request, response, target, 'POST, PUT, DELETE', headers)) return

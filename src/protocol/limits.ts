@@ -2,7 +2,7 @@
 export interface Limits {
   /** Largest message in either direction; larger ones close the session with 1009. Also `maxPayload` of Engine.IO. */
   messageBytes: number
-  /** Fragments of one WebSocket message; more close the connection with 1008. */
+  /** Fragments of one WebSocket message, enough for one of 1 MiB in pieces of 4 KiB; more close the connection with 1008. */
   messageFragments: number
   /** Reads that one fragment may take to come; more close the connection with 1008. */
   messageChunks: number
@@ -158,7 +158,7 @@ const second = 1000
 
 export const defaultLimits: Readonly<Limits> = {
   messageBytes: MiB,
-  messageFragments: 512,
+  messageFragments: 300,
   messageChunks: 4096,
   pingsPerSecond: 10,
   pollPackets: 16_384,
