@@ -8,6 +8,8 @@ export interface AttackCommand {
   threat: string
   target: Omit<Target, 'secret'>
   forMs: number
+  /** Of the rate of the threat. */
+  times: number
 }
 
 export interface AttackResult {
@@ -17,7 +19,7 @@ export interface AttackResult {
   others: Record<string, number>
 }
 
-process.on('message', async ({ threat: name, target, forMs }: AttackCommand) => {
+process.on('message', async ({ threat: name, target, forMs, times }: AttackCommand) => {
   const threat = threats.find((one) => one.name === name)!
   const result: AttackResult = { attempts: 0, documented: 0, others: {} }
   const pending = new Set<Promise<void>>()
@@ -30,7 +32,7 @@ process.on('message', async ({ threat: name, target, forMs }: AttackCommand) => 
   await new Promise<void>((done) => {
     const timer = setInterval(() => {
       const elapsed = Math.min(performance.now() - begin, forMs)
-      for (; result.attempts < (elapsed / 1000) * threat.perSecond; result.attempts++) {
+      for (; result.attempts < (elapsed / 1000) * threat.perSecond * times; result.attempts++) {
         const one = attempt().finally(() => pending.delete(one))
         pending.add(one)
       }

@@ -30,8 +30,8 @@ const most = 2
 const tokens = { node: 'node-token-of-the-benchmark', admin: 'admin-token-of-the-benchmark' }
 /** What is slow on purpose is cut after this time, by default after 10 s. */
 const handshakeMs = 3_000
-/** Each attack is tried for so long before anything is measured: a gateway that has run for a while has compiled what they reach. */
-const warmMs = 2_000
+/** Before anything is measured each attack is tried for so long at so many times its rate: a gateway that has run for a while has compiled what they reach. */
+const warmUp = { ms: 2_000, times: 10 }
 
 interface Round {
   threat: string
@@ -63,7 +63,7 @@ async function run(settings: Settings): Promise<Report> {
   const windowMs = settings.quick ? 1_500 : 3_000
   for (const threat of threats) {
     settings.progress(`warm-up: ${threat.name}`)
-    await attack(attackers, threat, stage, settings.quick ? 200 : warmMs)
+    await attack(attackers, threat, stage, settings.quick ? 200 : warmUp.ms, warmUp.times)
   }
   for (let i = 0; i < repeats; i++) {
     for (const threat of threats) {
@@ -154,9 +154,15 @@ async function measure(
   }
 }
 
-/** Tries it at its rate for so long, and waits for all answers. */
-function attack(attackers: Child, threat: Threat, { target }: Stage, forMs: number): Promise<AttackResult> {
-  const command: AttackCommand = { threat: threat.name, target, forMs }
+/** Tries it for so long at its rate, or at that many `times`, and waits for all answers. */
+function attack(
+  attackers: Child,
+  threat: Threat,
+  { target }: Stage,
+  forMs: number,
+  times = 1,
+): Promise<AttackResult> {
+  const command: AttackCommand = { threat: threat.name, target, forMs, times }
   attackers.process.send(command)
   return new Promise((resolve, reject) => {
     const hear = (message: unknown) => {
