@@ -1,26 +1,21 @@
 /**
- * Lets one newcomer in at once, and those that come in the same turn of the event loop one by one, a turn each: between two of them
- * the gateway serves who is there already. When all clients of a gateway come back at once, others wait for one handshake at most.
+ * Lets newcomers in one by one, in the order in which they came: one in each turn of the event loop, the first in the turn that follows.
+ * Between two of them, and between what was read of one and its opening, the gateway serves who is there already: when all clients of a
+ * gateway come back at once, others wait for one opening at most.
  */
 export class Turnstile {
   private readonly waiting: (() => void)[] = []
-  private isTaken = false
 
-  /** Resolves when it is their turn, in the order in which they came. */
-  enter(): Promise<void> | void {
-    if (!this.isTaken) {
-      this.isTaken = true
-      setImmediate(this.turn)
-      return
-    }
-    return new Promise((resolve) => this.waiting.push(resolve))
+  enter(): Promise<void> {
+    return new Promise((resolve) => {
+      // The first `setImmediate` is still of the turn that has read the request.
+      if (this.waiting.push(resolve) === 1) setImmediate(() => setImmediate(this.turn))
+    })
   }
 
   private readonly turn = (): void => {
-    const next = this.waiting.shift()
-    this.isTaken = next !== undefined
-    if (next === undefined) return
-    setImmediate(this.turn)
-    next()
+    this.waiting[0]!()
+    this.waiting.shift()
+    if (this.waiting.length > 0) setImmediate(this.turn)
   }
 }
