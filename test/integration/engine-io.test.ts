@@ -109,6 +109,7 @@ test('channels and both ends of the session', async () => {
     close: (_session, { cause, reason }) => ends.add(`${cause}: ${reason}`),
   })
   const clients = await Promise.all(ways.map(([, transports]) => connectEngine(gateway, { transports })))
+  await expect.poll(() => gateway.operator.channelMembers('news')).toBe(clients.length)
   const news = ['one', Buffer.from('two'), '', Buffer.alloc(0), 'drei é']
   for (const piece of news) node.publish('news', piece)
   for (const { got } of clients) {
