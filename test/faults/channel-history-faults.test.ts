@@ -232,6 +232,8 @@ describe('one Redis', () => {
           () => taken.push(text),
           () => delay(20),
         )
+        // What a gateway misses until it is subscribed again must not be more than the history keeps, or it is a gap.
+        await delay(1)
       }
     }
     await publishFor(300)
