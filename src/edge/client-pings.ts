@@ -1,10 +1,9 @@
-import type { WebSocket } from 'ws'
+import { WebSocket } from 'ws'
 import { CloseCode } from '../protocol/close-codes.ts'
 
 /** A client that is told to leave and does not is cut after this time. */
 const leaveMs = 1_000
 const windowMs = 1_000
-const open = 1
 
 interface Pings {
   since: number
@@ -32,23 +31,23 @@ export class ClientPings {
 
   /** Takes what the socket, made with `autoPong: false`, is pinged with. */
   watch(ws: WebSocket): void {
-    ws.on('ping', this.onPing)
+    ws.on('ping', (data) => this.pinged(ws, data))
   }
 
-  private readonly onPing = listener((all, ws, data) => {
-    const pings = all.pingsOf(ws)
+  private pinged(ws: WebSocket, data: Buffer): void {
+    const pings = this.pingsOf(ws)
     const now = performance.now()
     if (now - pings.since >= windowMs) {
       pings.since = now
       pings.count = 0
     }
-    if (++pings.count > all.perSecond) {
-      if (pings.count === all.perSecond + 1) leave(ws)
+    if (++pings.count > this.perSecond) {
+      if (pings.count === this.perSecond + 1) leave(ws)
       return
     }
-    if (pings.last === null && !pings.isAnswering) all.dueSoon(ws)
+    if (pings.last === null && !pings.isAnswering) this.dueSoon(ws)
     pings.last = data
-  }, this)
+  }
 
   private pingsOf(ws: WebSocket): Pings {
     const known = this.pings.get(ws)
@@ -70,22 +69,13 @@ export class ClientPings {
 
   private answer(ws: WebSocket, pings: Pings): void {
     const { last } = pings
-    if (last === null || ws.readyState !== open) return
+    if (last === null || ws.readyState !== WebSocket.OPEN) return
     pings.last = null
     pings.isAnswering = true
     ws.pong(last, false, () => {
       pings.isAnswering = false
       this.answer(ws, pings)
     })
-  }
-}
-
-function listener(
-  take: (all: ClientPings, ws: WebSocket, data: Buffer) => void,
-  all: ClientPings,
-): (this: WebSocket, data: Buffer) => void {
-  return function (this: WebSocket, data: Buffer) {
-    take(all, this, data)
   }
 }
 

@@ -14,8 +14,7 @@ export class Turnstile {
   }
 
   private readonly turn = (): void => {
-    this.waiting[0]!()
-    this.waiting.shift()
+    this.waiting.shift()!()
     if (this.waiting.length > 0) setImmediate(this.turn)
   }
 }

@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { KeptOutputs } from '../core/session/kept-outputs.ts'
 import { KeyedMessages } from '../core/session/keyed-messages.ts'
 import { isSameSecret } from '../link/token.ts'
@@ -55,7 +55,7 @@ export interface Greeting {
 /** SHA-256, base64url: what is kept of a token. A token of one transport is worth nothing over another one. */
 export function hashToken(token: string, transport: SessionMeta['transport'] = 'websocket'): string {
   const prefix = transport === 'websocket' ? '' : `${transport}:`
-  return hash('sha256', `${prefix}${token}`, 'base64url')
+  return createHash('sha256').update(`${prefix}${token}`).digest('base64url')
 }
 
 export function newToken(): string {

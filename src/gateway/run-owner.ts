@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { isSameSecret } from '../link/token.ts'
 import { randomText } from './random-text.ts'
 
@@ -22,5 +22,5 @@ export function isRunOf(run: string, user: string | null): boolean {
 }
 
 function markOf(secret: string, owner: string): string {
-  return hash('sha256', `${secret}\n${owner}`, 'base64url').slice(0, secretLength)
+  return createHash('sha256').update(`${secret}\n${owner}`).digest('base64url').slice(0, secretLength)
 }
