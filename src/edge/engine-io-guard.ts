@@ -4,6 +4,7 @@ import { Server, type ServerOptions, type Transport } from 'engine.io'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Limits } from '../protocol/limits.ts'
 import { ClientPings } from './client-pings.ts'
+import type { Turnstile } from './turnstile.ts'
 
 /** Between two packets of a payload (Engine.IO 4). */
 const separator = '\x1e'
@@ -18,8 +19,8 @@ interface TransportView {
 export class GuardedEngine extends Server {
   private readonly limits: Readonly<Limits>
 
-  constructor(limits: Readonly<Limits>, options: ServerOptions) {
-    super({ ...options, wsEngine: guardedWebSocketServer(limits) as never })
+  constructor(limits: Readonly<Limits>, turnstile: Turnstile, options: ServerOptions) {
+    super({ ...options, wsEngine: guardedWebSocketServer(limits, turnstile) as never })
     this.limits = limits
   }
 
@@ -42,7 +43,10 @@ export class GuardedEngine extends Server {
   }
 }
 
-function guardedWebSocketServer({ messageFragments, messageChunks, pingsPerSecond }: Readonly<Limits>) {
+function guardedWebSocketServer(
+  { messageFragments, messageChunks, pingsPerSecond }: Readonly<Limits>,
+  turnstile: Turnstile,
+) {
   const pings = new ClientPings(pingsPerSecond)
   return class extends WebSocketServer {
     constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
@@ -62,7 +66,7 @@ function guardedWebSocketServer({ messageFragments, messageChunks, pingsPerSecon
     ): void {
       super.handleUpgrade(request, socket, head, (ws, answered) => {
         pings.watch(ws as WebSocket)
-        done(ws as WebSocket, answered)
+        void turnstile.enterAnswered(ws as WebSocket, () => done(ws as WebSocket, answered))
       })
     }
   }

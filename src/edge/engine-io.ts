@@ -17,10 +17,12 @@ import { checkNoBody, checkOrigin, requestMeta, splitTarget } from './request-me
 import { SocketIoConnection } from './socket-io-connection.ts'
 import type { Target } from './target.ts'
 import { TurnWriter } from './turn-writer.ts'
+import type { Turnstile } from './turnstile.ts'
 
 export interface EngineIoEdgeOptions {
   gateway: Gateway
   admission: Admission
+  turnstile: Turnstile
   /** What the gateways of the cluster know each other by; null: they are on one machine. */
   peerToken: string | null
 }
@@ -45,7 +47,7 @@ export class EngineIoEdge {
     const { limits, id, turn } = options.gateway
     this.host = { limits, turn, writer: new TurnWriter(turn) }
     this.forwarder = new EngineIoForwarder(options.gateway, options.peerToken)
-    this.engine = new GuardedEngine(limits, {
+    this.engine = new GuardedEngine(limits, options.turnstile, {
       transports: ['polling', 'websocket'],
       pingInterval: limits.idlePingMs,
       pingTimeout: limits.idlePongMs,
@@ -126,8 +128,8 @@ export class EngineIoEdge {
     const { gateway } = this.options
     const request = socket.request as unknown as IncomingMessage
     const target = this.targets.get(request)
-    if (target === undefined) {
-      // Nobody has let it in.
+    if (target === undefined || gateway.stopping) {
+      // Nobody has let it in, or it comes too late.
       socket.close(true)
       return
     }

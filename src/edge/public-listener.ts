@@ -71,18 +71,18 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   const { gateway } = options
   const { limits } = gateway
   const admission = new Admission(options)
-  const websocket = new WebSocketEdge({ ...options, admission })
+  const turnstile = new Turnstile()
+  const websocket = new WebSocketEdge({ ...options, admission, turnstile })
   const sse = new SseEdge({ ...options, admission })
   const engines: Record<EnginePath, EngineIoEdge> = {
-    '/socket.io/': new EngineIoEdge('socket.io', { ...options, admission }),
-    '/engine.io/': new EngineIoEdge('engine.io', { ...options, admission }),
+    '/socket.io/': new EngineIoEdge('socket.io', { ...options, admission, turnstile }),
+    '/engine.io/': new EngineIoEdge('engine.io', { ...options, admission, turnstile }),
   }
   const upstreams = new UpstreamEdge({ gateway, websocket })
   const tunnel = new TunnelEdge({ ...options, admission })
   const runs = new RunsEdge(options)
   const llm = new LlmEdge(options)
   const answers = new OpenAnswers()
-  const turnstile = new Turnstile()
   const traces = new RequestTraces(gateway.tracing)
   const server = createServer({
     maxHeaderSize: limits.headerBytes,

@@ -1,3 +1,5 @@
+import { WebSocket } from 'ws'
+
 /**
  * Lets newcomers in one by one, in the order in which they came: one in each turn of the event loop, the first in the turn that follows.
  * Between two of them, and between what was read of one and its opening, the gateway serves who is there already: when all clients of a
@@ -11,6 +13,19 @@ export class Turnstile {
       // The first `setImmediate` is still of the turn that has read the request.
       if (this.waiting.push(resolve) === 1) setImmediate(() => setImmediate(this.turn))
     })
+  }
+
+  /**
+   * What was answered goes in anew, to be `open`ed: that costs about as much as the answer did. Until then the socket is not read; who
+   * has gone is not opened.
+   */
+  async enterAnswered(ws: WebSocket, open: () => void): Promise<void> {
+    ws.pause()
+    await this.enter()
+    if (ws.readyState !== WebSocket.OPEN) return
+    open()
+    // Reading begins in the next tick. engine.io listens after some microtasks: all of them run before that.
+    ws.resume()
   }
 
   private readonly turn = (): void => {

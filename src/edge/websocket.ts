@@ -17,6 +17,7 @@ import { checkNoBody, checkOrigin, requestMeta, shownBy } from './request-meta.t
 import { ResumableWebSocketConnection } from './resumable-connection.ts'
 import type { Target } from './target.ts'
 import { TurnWriter } from './turn-writer.ts'
+import type { Turnstile } from './turnstile.ts'
 import { requestOf, v1Options } from './v1-conversation.ts'
 import { ClientSocket, PlainConnection, type WebSocketConnection } from './websocket-connection.ts'
 
@@ -30,6 +31,7 @@ export interface Answer {
 export interface WebSocketEdgeOptions {
   gateway: Gateway
   admission: Admission
+  turnstile: Turnstile
   /** null: messages are not compressed. */
   deflate: DeflateSettings | null
   /** An error that is ours, not the client's. */
@@ -93,8 +95,8 @@ export class WebSocketEdge {
       if (gateway.stopping) await gateway.waitForNode(pool)
       if (headers.length > 0) this.answers.set(request, { headers })
       const chosen = this.choose(request, target)
-      this.resumableServer.handleUpgrade(request, socket, head, (ws) =>
-        this.resumable(ws as ClientSocket, socket, request, target, chosen),
+      await this.answer(this.resumableServer, request, socket, head, (ws) =>
+        this.resumable(ws, socket, request, target, chosen),
       )
       return
     }
@@ -102,9 +104,27 @@ export class WebSocketEdge {
     if (socket.destroyed) return
     if (headers.length > 0) this.answers.set(request, { headers })
     const chosen = this.choose(request, target)
-    this.plainServer.handleUpgrade(request, socket, head, (ws) =>
-      this.plain(ws as ClientSocket, socket, request, target, chosen),
+    await this.answer(this.plainServer, request, socket, head, (ws) =>
+      this.plain(ws, socket, request, target, chosen),
     )
+  }
+
+  private async answer(
+    server: WebSocketServer,
+    request: IncomingMessage,
+    socket: Socket,
+    head: Buffer,
+    open: (ws: ClientSocket) => void,
+  ): Promise<void> {
+    const { gateway, turnstile } = this.options
+    let opened: Promise<void> | null = null
+    server.handleUpgrade(request, socket, head, (ws) => {
+      opened = turnstile.enterAnswered(ws, () => {
+        if (gateway.stopping) part(ws, socket, CloseCode.serviceRestart, 'the gateway stops')
+        else open(ws as ClientSocket)
+      })
+    })
+    await opened
   }
 
   /** The answer tells the client its node, so that has to be known before. */
@@ -142,11 +162,7 @@ export class WebSocketEdge {
   refuse(request: IncomingMessage, socket: Socket, head: Buffer, error: EvenkeelError): void {
     const isOurs = (request.headers['sec-websocket-protocol'] ?? '').includes(clientSubprotocol)
     const server = isOurs ? this.resumableServer : this.plainServer
-    server.handleUpgrade(request, socket, head, (ws) => {
-      ws.on('error', ignore)
-      ws.close(closeCodeOf(error), clipCloseReason(error.message))
-      cutSoon(socket)
-    })
+    server.handleUpgrade(request, socket, head, (ws) => part(ws, socket, closeCodeOf(error), error.message))
   }
 
   close(): void {
@@ -250,6 +266,12 @@ function edgeListener<A extends unknown[]>(
   return function (this: WebSocket, ...args: A) {
     listener(edge, (this as ClientSocket).connection, ...args)
   }
+}
+
+function part(ws: WebSocket, socket: Socket, code: number, reason: string): void {
+  ws.on('error', ignore)
+  ws.close(code, clipCloseReason(reason))
+  cutSoon(socket)
 }
 
 function ignore(): void {}

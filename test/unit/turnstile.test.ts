@@ -1,4 +1,7 @@
-import { expect, test } from 'vitest'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { WebSocket, WebSocketServer } from 'ws'
 import { Turnstile } from '../../src/edge/turnstile.ts'
 
 test('who comes goes in after the turn that follows, in order, a turn each', async () => {
@@ -25,4 +28,22 @@ test('who comes goes in after the turn that follows, in order, a turn each', asy
   await enter('e')
   expect(entered.at(-1)).toEqual(['e', later + 2])
   clearImmediate(counting)
+})
+
+test('who has gone is not opened', async () => {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+  onTestFinished(() => server.close())
+  await once(server, 'listening')
+  const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  const closed = once(client, 'close')
+  const [ws] = (await once(server, 'connection')) as [WebSocket]
+  const turnstile = new Turnstile()
+  let opened = false
+  const entered = turnstile.enterAnswered(ws, () => {
+    opened = true
+  })
+  ws.terminate()
+  await entered
+  expect(opened).toBe(false)
+  await closed
 })
