@@ -59,7 +59,7 @@ async function run(settings: Settings): Promise<Report> {
   checkOpened('evenkeel', opened, remarks)
   await load.call('closedLoop', { outstanding: 1, warmMs: 1_000, windowMs: 1_000, watch: {} })
   const rounds: Round[] = []
-  const repeats = settings.quick ? 1 : 5
+  const repeats = settings.quick ? 1 : 7
   const windowMs = settings.quick ? 1_500 : 3_000
   for (const threat of threats) {
     settings.progress(`warm-up: ${threat.name}`)

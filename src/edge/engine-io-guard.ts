@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { Duplex } from 'node:stream'
+import { type Duplex, Stream } from 'node:stream'
 import { Server, type ServerOptions, type Transport } from 'engine.io'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Limits } from '../protocol/limits.ts'
@@ -22,6 +22,14 @@ export class GuardedEngine extends Server {
   constructor(limits: Readonly<Limits>, turnstile: Turnstile, options: ServerOptions) {
     super({ ...options, wsEngine: guardedWebSocketServer(limits, turnstile) as never })
     this.limits = limits
+  }
+
+  /** The only one is CORS, which nobody asks for a WebSocket: what its answer is kept in is no stream. */
+  protected override _applyMiddlewares(
+    ...[request, response, callback]: Parameters<Server['_applyMiddlewares']>
+  ): void {
+    if (response instanceof Stream) super._applyMiddlewares(request, response, callback)
+    else callback()
   }
 
   override createTransport(name: string, request: IncomingMessage): Transport {

@@ -1,4 +1,4 @@
-import { utf8 } from './utf8.ts'
+import { isLongerThan, utf8 } from './utf8.ts'
 
 export * as CloseCode from './close-code.ts'
 
@@ -32,7 +32,7 @@ export function isSendableCloseCode(code: number): boolean {
 
 /** A close reason that fits into a close frame: at most 123 bytes of UTF-8, cut at a character. */
 export function clipCloseReason(reason: string): string {
-  if (utf8(reason).length <= 123) return reason
+  if (!isLongerThan(reason, 123)) return reason
   let clipped = ''
   let bytes = 0
   // By characters, not by UTF-16 units: half a pair would become a replacement character.
