@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { type Duplex, Stream } from 'node:stream'
 import { Server, type ServerOptions, type Transport } from 'engine.io'
-import { type WebSocket, WebSocketServer } from 'ws'
+import { WebSocket, WebSocketServer } from 'ws'
 import type { Limits } from '../protocol/limits.ts'
 import { ClientPings } from './client-pings.ts'
 import type { Turnstile } from './turnstile.ts'
@@ -60,6 +60,7 @@ function guardedWebSocketServer(
     constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
       super({
         ...options,
+        WebSocket: GuardedSocket,
         autoPong: false,
         maxFragments: messageFragments,
         maxBufferedChunks: messageChunks,
@@ -77,6 +78,16 @@ function guardedWebSocketServer(
         void turnstile.enterAnswered(ws as WebSocket, () => done(ws as WebSocket, answered))
       })
     }
+  }
+}
+
+/** What engine.io does when a client breaks the protocol is work of a turn of its own: finding it out was enough for one. */
+class GuardedSocket extends WebSocket {
+  override emit(event: string | symbol, ...values: unknown[]): boolean {
+    if (event !== 'error') return super.emit(event, ...values)
+    // Nobody listens any more to one that has closed meanwhile; an error that nobody hears would end the process.
+    setImmediate(() => this.listenerCount(event) > 0 && super.emit(event, ...values))
+    return true
   }
 }
 

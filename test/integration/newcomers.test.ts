@@ -1,43 +1,36 @@
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { WebSocketServer } from 'ws'
+import { WebSocket, WebSocketServer } from 'ws'
 import { Gateway } from '../../src/gateway/gateway.ts'
+import { Session } from '../../src/gateway/session.ts'
 import { frame, handshake, RawConnection } from '../attacks/wire.ts'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
 
 const local = 'Host: 127.0.0.1'
 
-/** In which turn of the event loop each WebSocket of this process is answered, and each session begins, from now on. */
-function watchTurns(): { answered: readonly number[]; begun: readonly number[] } {
+/** In which turn of the event loop each of these is called in this process, from now on. */
+function watchTurns<K extends string>(methods: Record<K, [of: object, name: string]>): Record<K, number[]> {
   let turn = 0
   const count = () => {
     turn++
     counting = setImmediate(count)
   }
   let counting = setImmediate(count)
-  const answered: number[] = []
-  const { handleUpgrade } = WebSocketServer.prototype
-  const upgrades = vi.spyOn(WebSocketServer.prototype, 'handleUpgrade').mockImplementation(function (
-    this: WebSocketServer,
-    ...args
-  ) {
-    answered.push(turn)
-    handleUpgrade.apply(this, args)
-  })
-  const begun: number[] = []
-  const { createSession } = Gateway.prototype
-  const sessions = vi.spyOn(Gateway.prototype, 'createSession').mockImplementation(function (
-    this: Gateway,
-    ...args
-  ) {
-    begun.push(turn)
-    return createSession.apply(this, args)
-  } as typeof createSession)
-  onTestFinished(() => {
-    clearImmediate(counting)
-    upgrades.mockRestore()
-    sessions.mockRestore()
-  })
-  return { answered, begun }
+  const turns = {} as Record<K, number[]>
+  for (const [what, [of, name]] of Object.entries<[object, string]>(methods)) {
+    const called: number[] = []
+    turns[what as K] = called
+    const method: (...values: unknown[]) => unknown = Reflect.get(of, name)
+    const spy = vi.spyOn(of as Record<string, typeof method>, name).mockImplementation(function (
+      this: unknown,
+      ...values
+    ) {
+      called.push(turn)
+      return method.apply(this, values)
+    })
+    onTestFinished(() => spy.mockRestore())
+  }
+  onTestFinished(() => clearImmediate(counting))
+  return turns
 }
 
 const engineIo = '/engine.io/?EIO=4&transport=websocket'
@@ -59,7 +52,10 @@ test.each([
   }
   // Whatever they ask for first: connections are taken one a turn, requests of those that are there all at once.
   await answer(`GET /healthz HTTP/1.1\r\n${local}\r\n\r\n`, '{"status":"ok"}')
-  const turns = watchTurns()
+  const turns = watchTurns({
+    answered: [WebSocketServer.prototype, 'handleUpgrade'],
+    begun: [Gateway.prototype, 'createSession'],
+  })
   await answer(request, begun)
   await expect.poll(() => turns.begun.length).toBe(clients.length)
   expect(turns.answered.length).toBe(answers)
@@ -78,4 +74,22 @@ test.each([
   await client.until(() =>
     client.received.includes(`\x81${String.fromCharCode(heard.length)}${heard}`, 0, 'latin1'),
   )
+})
+
+test('an Engine.IO client that breaks the protocol is told so in one turn, and ended in another', async () => {
+  const gateway = await startTestGateway()
+  await startTestNode(gateway, echo)
+  const client = new RawConnection(gateway.publicPort)
+  onTestFinished(() => client.drop())
+  client.write(handshake(engineIo))
+  await client.until(() => client.received.includes('"sid":'))
+  await expect.poll(() => gateway.operator.sessions().sessions.length).toBe(1)
+  const turns = watchTurns({
+    told: [WebSocket.prototype, 'close'],
+    ended: [Session.prototype, 'connectionClosed'],
+  })
+  // The opcode is none.
+  client.write(frame(Buffer.from('x'), 0x83))
+  await expect.poll(() => turns.ended.length).toBe(1)
+  expect(turns.ended[0]).toBeGreaterThan(turns.told[0]!)
 })
