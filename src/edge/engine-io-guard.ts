@@ -73,9 +73,10 @@ function guardedWebSocketServer(
       head: Buffer,
       done: (ws: WebSocket, request: IncomingMessage) => void,
     ): void {
+      socket.cork()
       super.handleUpgrade(request, socket, head, (ws, answered) => {
         pings.watch(ws as WebSocket)
-        void turnstile.enterAnswered(ws as WebSocket, () => done(ws as WebSocket, answered))
+        void turnstile.enterUpgraded(ws as WebSocket, socket, () => done(ws as WebSocket, answered))
       })
     }
   }

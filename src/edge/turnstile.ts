@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import { WebSocket } from 'ws'
 
 /**
@@ -16,15 +17,16 @@ export class Turnstile {
   }
 
   /**
-   * What was answered goes in anew, to be `open`ed: that costs about as much as the answer did. Until then the socket is not read; who
-   * has gone is not opened.
+   * What was upgraded over a corked socket goes in anew, to be `open`ed: that costs about as much as the upgrade did. The client has its
+   * answer once it is open, and is not read before; who has gone is not opened.
    */
-  async enterAnswered(ws: WebSocket, open: () => void): Promise<void> {
+  async enterUpgraded(ws: WebSocket, socket: Duplex, open: () => void): Promise<void> {
     ws.pause()
     await this.enter()
     if (ws.readyState !== WebSocket.OPEN) return
     open()
-    // Reading begins in the next tick. engine.io listens after some microtasks: all of them run before that.
+    // engine.io opens in some microtasks: all of them run before the next tick.
+    process.nextTick(() => socket.uncork())
     ws.resume()
   }
 

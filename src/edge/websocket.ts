@@ -95,7 +95,7 @@ export class WebSocketEdge {
       if (gateway.stopping) await gateway.waitForNode(pool)
       if (headers.length > 0) this.answers.set(request, { headers })
       const chosen = this.choose(request, target)
-      await this.answer(this.resumableServer, request, socket, head, (ws) =>
+      await this.open(this.resumableServer, request, socket, head, (ws) =>
         this.resumable(ws, socket, request, target, chosen),
       )
       return
@@ -104,12 +104,12 @@ export class WebSocketEdge {
     if (socket.destroyed) return
     if (headers.length > 0) this.answers.set(request, { headers })
     const chosen = this.choose(request, target)
-    await this.answer(this.plainServer, request, socket, head, (ws) =>
+    await this.open(this.plainServer, request, socket, head, (ws) =>
       this.plain(ws, socket, request, target, chosen),
     )
   }
 
-  private async answer(
+  private async open(
     server: WebSocketServer,
     request: IncomingMessage,
     socket: Socket,
@@ -118,8 +118,9 @@ export class WebSocketEdge {
   ): Promise<void> {
     const { gateway, turnstile } = this.options
     let opened: Promise<void> | null = null
+    socket.cork()
     server.handleUpgrade(request, socket, head, (ws) => {
-      opened = turnstile.enterAnswered(ws, () => {
+      opened = turnstile.enterUpgraded(ws, socket, () => {
         if (gateway.stopping) part(ws, socket, CloseCode.serviceRestart, 'the gateway stops')
         else open(ws as ClientSocket)
       })

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
+import { PassThrough } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { Turnstile } from '../../src/edge/turnstile.ts'
@@ -39,7 +40,7 @@ test('who has gone is not opened', async () => {
   const [ws] = (await once(server, 'connection')) as [WebSocket]
   const turnstile = new Turnstile()
   let opened = false
-  const entered = turnstile.enterAnswered(ws, () => {
+  const entered = turnstile.enterUpgraded(ws, new PassThrough(), () => {
     opened = true
   })
   ws.terminate()
