@@ -58,8 +58,9 @@ export class ChannelOrder<M extends Weighed> {
       this.due = false
       return 'restart'
     }
-    if (position.epoch === last?.epoch) this.ahead = false
     const place = last === null ? 'ahead' : this.follow(last, position)
+    // One that is ahead may be forged.
+    if (position.epoch === last?.epoch && place !== 'ahead') this.ahead = false
     if (place === 'known') return 'known'
     if (this.held !== null) {
       this.hold(message)
@@ -94,6 +95,7 @@ export class ChannelOrder<M extends Weighed> {
     const steps: OrderStep<M>[] = []
     if (this.last === null) this.begin(found.head, steps)
     else if (this.isStale(this.last, found)) this.due ||= this.held !== null
+    else if (this.isConfirmed(found.head)) this.last = before(this.held![0]!.position)
     else if (this.held !== null) this.fill(this.last, found, steps)
     else this.catchUp(this.last, found, steps)
     steps.push({ do: 'settle', last: this.last! })
@@ -128,9 +130,16 @@ export class ChannelOrder<M extends Weighed> {
     // Whoever joined before a message came gets it, though the head may be beyond it by now.
     const first = this.held?.find(({ position }) => isUpTo(head, position))
     this.last = first === undefined ? (head ?? nowhere) : before(first.position)
+    this.ahead = first === undefined && head !== null
     if (!this.due) this.interruption = false
     if (this.blind) steps.push({ do: 'gap', last: this.last })
     this.blind = false
+  }
+
+  /** What is held is the begin of the history that there is now, and nothing was lost on the way to it. */
+  private isConfirmed(head: Position | null): boolean {
+    const first = this.held?.[0]?.position
+    return this.ahead && !this.interruption && first?.offset === 1 && first.epoch === head?.epoch
   }
 
   /** Asked before the members came to where they are, or for others alone. */
@@ -143,7 +152,7 @@ export class ChannelOrder<M extends Weighed> {
     if (found.messages.length > 0) steps.push({ do: 'deliver', messages: found.messages })
     this.last = head ?? nowhere
     if (!found.continuous) steps.push({ do: 'gap', last: this.last! })
-    if (this.last.epoch !== last.epoch && !this.interruption) this.ahead = true
+    if (this.last.epoch !== last.epoch) this.ahead ||= head !== null
     if (!this.due) this.interruption = false
   }
 

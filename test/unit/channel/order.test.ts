@@ -33,6 +33,7 @@ function at5(): ChannelOrder<Message> {
   const order = new ChannelOrder<Message>()
   order.asked()
   order.answered({ after: null, head: { epoch: 'a', offset: 5 }, messages: [] })
+  expect(order.receive(message('a-5'))).toBe('known')
   expect([order.last, order.due]).toEqual([{ epoch: 'a', offset: 5 }, false])
   return order
 }
@@ -76,6 +77,60 @@ describe('the beginning', () => {
     expect(show(order.answered({ after: null, head: message('a-8').position, messages: [] }))).toBe(
       'gap settle',
     )
+  })
+})
+
+describe('a history that the subscription has not shown yet', () => {
+  function told(head: string): ChannelOrder<Message> {
+    const order = new ChannelOrder<Message>()
+    order.asked()
+    order.answered({ after: null, head: message(head).position, messages: [] })
+    return order
+  }
+
+  test('what begins may be older, and is not delivered if it is', () => {
+    const order = told('b-5')
+    expect(order.receive(message('a-1'))).toBe('read')
+    order.asked()
+    expect(answer(order, 'b-6')).toBe('b-6 settle gap')
+    expect(order.receive(message('a-1'))).toBe('read')
+  })
+
+  test('what begins is delivered without a gap once the history says that it is the present one', () => {
+    const order = told('a-5')
+    expect(order.receive(message('b-1'))).toBe('read')
+    order.asked()
+    expect(order.receive(message('b-2'))).toBe('held')
+    expect(answer(order, 'b-1 b-2')).toBe('settle b-1 b-2')
+    expect(order.receive(message('b-3'))).toBe('deliver')
+    expect(order.receive(message('c-1'))).toBe('deliver')
+  })
+
+  test('after an interruption more may have come before what begins: a gap', () => {
+    const order = told('a-5')
+    order.interrupted()
+    order.asked()
+    expect(order.receive(message('b-1'))).toBe('held')
+    expect(answer(order, 'b-1')).toBe('b-1 gap settle')
+  })
+
+  test('whoever has not seen the end of a history after an interruption takes nothing older for new', () => {
+    const order = at5()
+    order.interrupted()
+    order.asked()
+    expect(answer(order, 'c-1')).toBe('c-1 gap settle')
+    expect(order.receive(message('b-1'))).toBe('read')
+    order.asked()
+    expect(order.receive(message('c-1'))).toBe('known')
+    expect(answer(order, 'c-1')).toBe('settle gap')
+  })
+
+  test('a forged message shows nothing', () => {
+    const order = told('b-5')
+    expect(order.receive(message('b-99'))).toBe('read')
+    order.asked()
+    expect(answer(order, 'b-5')).toBe('settle gap')
+    expect(order.receive(message('a-1'))).toBe('read')
   })
 })
 
