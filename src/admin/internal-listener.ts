@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Operator } from '../gateway/operator.ts'
+import type { Turn } from '../gateway/turn.ts'
 import { bearerToken, isSameSecret } from '../link/token.ts'
 import { enginePath } from '../protocol/engine-paths.ts'
 import { EvenkeelError } from '../protocol/errors.ts'
@@ -18,6 +19,7 @@ import type { Stats } from './stats.ts'
 
 export interface InternalListenerOptions {
   operator: Operator
+  turn: Turn
   /** null: no token; then only local callers are served. */
   adminToken: string | null
   metrics: Pick<Metrics, 'contentType' | 'render'>
@@ -46,7 +48,7 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void | Pr
  * Throws CONFIG_INVALID when it has no token and `listenHost` is not loopback.
  */
 export function createInternalListener(options: InternalListenerOptions): Server {
-  const { operator, logger } = options
+  const { operator, turn, logger } = options
   assertTokenOrLoopback(options)
   const authorize = createAuthorization(options.adminToken)
   const handle = createHandler(options)
@@ -62,12 +64,14 @@ export function createInternalListener(options: InternalListenerOptions): Server
       // One connection may break at any moment; that must reach neither the log as an error nor the process.
       response.on('error', (error) => logger.debug({ err: error }, 'admin response broke off'))
       const begin = () =>
-        void serve({ authorize, handle, headerCount: operator.limits.headerCount }, request, response).catch(
-          (error: unknown) => {
-            reportUnexpected(logger, error, request)
-            sendProblem(response, error)
-          },
-        )
+        void serve(
+          { turn, authorize, handle, headerCount: operator.limits.headerCount },
+          request,
+          response,
+        ).catch((error: unknown) => {
+          reportUnexpected(logger, error, request)
+          sendProblem(response, error)
+        })
       // Behind a request that is not answered yet it has no connection, and would not hear that this one has ended.
       if (response.socket === null) response.once('socket', begin)
       else begin()
@@ -89,13 +93,15 @@ function assertTokenOrLoopback({ adminToken, listenHost }: InternalListenerOptio
 }
 
 async function serve(
-  by: { authorize: ReturnType<typeof createAuthorization>; handle: Handler; headerCount: number },
+  by: { turn: Turn; authorize: ReturnType<typeof createAuthorization>; handle: Handler; headerCount: number },
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   try {
     assertHeaders(request.rawHeaders, by.headerCount)
     by.authorize(splitTarget(request.url ?? '/').path, request)
+    // Sessions go on between what was read of a call and its work.
+    await new Promise<void>((resolve) => by.turn.next(resolve))
     await by.handle(request, response)
   } catch (error) {
     if (!(error instanceof EvenkeelError)) throw error

@@ -121,6 +121,7 @@ export async function startGateway(
     nodeToken: tokens.nodeToken,
     limits: gateway.limits,
     now: gateway.now,
+    atTurnEnd: (step) => gateway.turn.write(step),
     onNode: (hello, link) => gateway.nodeJoined(hello, link),
     onRefused: (reason, address) => logger.warn({ reason, address }, 'link refused'),
   })
@@ -150,6 +151,7 @@ export async function startGateway(
   const stats = createStats(operator)
   const internal = createInternalListener({
     operator,
+    turn: gateway.turn,
     adminToken: tokens.adminToken,
     metrics,
     stats,

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { HistoryBounds } from '../core/channel/history-rules.ts'
 import { type Position, parsePosition } from '../protocol/position.ts'
 import { assertText, decodeKind } from './channel-payload.ts'
@@ -48,7 +48,7 @@ export class RedisHistory implements History {
     assertHistoryBounds(bounds)
     const { servers } = this.options
     const raw = this.raw(channel)
-    const epochStart = randomBytes(6).toString('hex')
+    const epochStart = newEpochStart()
     const publish = servers.sharded ? 'SPUBLISH' : 'PUBLISH'
     const args = [bounds.size, bounds.ttlMs, epochStart, text ? 't' : 'b', payload, publish]
     // Not by its hash: a server that had forgotten the script would get this message again after those that follow it.
@@ -93,6 +93,11 @@ export class RedisHistory implements History {
   private raw(channel: string): string {
     return this.options.channelPrefix + channel
   }
+}
+
+/** 48 random bits, in hex. Those of UUIDs are drawn in advance: each message takes some, for the case that it is the first. */
+function newEpochStart(): string {
+  return randomUUID().slice(0, 13).replace('-', '')
 }
 
 /** Of messages from the newest on, those down to the first one that is missing. */

@@ -42,7 +42,7 @@ export class ClientPings {
       pings.count = 0
     }
     if (++pings.count > this.perSecond) {
-      if (pings.count === this.perSecond + 1) leave(ws)
+      leave(ws)
       return
     }
     if (pings.last === null && !pings.isAnswering) this.dueSoon(ws)
@@ -80,6 +80,8 @@ export class ClientPings {
 }
 
 function leave(ws: WebSocket): void {
+  // A flood goes on in what was read with it.
+  ws.removeAllListeners('ping')
   ws.close(CloseCode.policy, 'too many pings')
   setTimeout(() => ws.terminate(), leaveMs).unref()
 }

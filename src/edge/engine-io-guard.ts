@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { type Duplex, Stream } from 'node:stream'
 import { Server, type ServerOptions, type Transport } from 'engine.io'
 import { WebSocket, WebSocketServer } from 'ws'
+import type { Turn } from '../gateway/turn.ts'
 import type { Limits } from '../protocol/limits.ts'
 import { ClientPings } from './client-pings.ts'
 import type { Turnstile } from './turnstile.ts'
@@ -15,13 +16,19 @@ interface TransportView {
   onError(message: string): void
 }
 
+export interface GuardOptions {
+  limits: Readonly<Limits>
+  turnstile: Turnstile
+  turn: Turn
+}
+
 /** engine.io with the bounds that it has no options for. */
 export class GuardedEngine extends Server {
   private readonly limits: Readonly<Limits>
 
-  constructor(limits: Readonly<Limits>, turnstile: Turnstile, options: ServerOptions) {
-    super({ ...options, wsEngine: guardedWebSocketServer(limits, turnstile) as never })
-    this.limits = limits
+  constructor(guard: GuardOptions, options: ServerOptions) {
+    super({ ...options, wsEngine: guardedWebSocketServer(guard) as never })
+    this.limits = guard.limits
   }
 
   /** The only one is CORS, which nobody asks for a WebSocket: what its answer is kept in is no stream. */
@@ -51,16 +58,14 @@ export class GuardedEngine extends Server {
   }
 }
 
-function guardedWebSocketServer(
-  { messageFragments, messageChunks, pingsPerSecond }: Readonly<Limits>,
-  turnstile: Turnstile,
-) {
+function guardedWebSocketServer({ limits, turnstile, turn }: GuardOptions) {
+  const { messageFragments, messageChunks, pingsPerSecond } = limits
   const pings = new ClientPings(pingsPerSecond)
   return class extends WebSocketServer {
     constructor(options: ConstructorParameters<typeof WebSocketServer>[0]) {
       super({
         ...options,
-        WebSocket: GuardedSocket,
+        WebSocket: guardedSocket(turn),
         autoPong: false,
         maxFragments: messageFragments,
         maxBufferedChunks: messageChunks,
@@ -83,12 +88,14 @@ function guardedWebSocketServer(
 }
 
 /** What engine.io does when a client breaks the protocol is work of a turn of its own: finding it out was enough for one. */
-class GuardedSocket extends WebSocket {
-  override emit(event: string | symbol, ...values: unknown[]): boolean {
-    if (event !== 'error') return super.emit(event, ...values)
-    // Nobody listens any more to one that has closed meanwhile; an error that nobody hears would end the process.
-    setImmediate(() => this.listenerCount(event) > 0 && super.emit(event, ...values))
-    return true
+function guardedSocket(turn: Turn) {
+  return class extends WebSocket {
+    override emit(event: string | symbol, ...values: unknown[]): boolean {
+      if (event !== 'error') return super.emit(event, ...values)
+      // Nobody listens any more to one that has closed meanwhile; an error that nobody hears would end the process.
+      turn.next(() => this.listenerCount(event) > 0 && super.emit(event, ...values))
+      return true
+    }
   }
 }
 

@@ -27,6 +27,11 @@ export interface EngineIoEdgeOptions {
   peerToken: string | null
 }
 
+/** Where engine.io looks for the query of a request first. */
+interface QueryHolder {
+  _query?: Record<string, string>
+}
+
 /** What the clients of an edge send: Socket.IO packets, or messages of their own. */
 export type EngineDialect = 'socket.io' | 'engine.io'
 
@@ -47,17 +52,20 @@ export class EngineIoEdge {
     const { limits, id, turn } = options.gateway
     this.host = { limits, turn, writer: new TurnWriter(turn) }
     this.forwarder = new EngineIoForwarder(options.gateway, options.peerToken)
-    this.engine = new GuardedEngine(limits, options.turnstile, {
-      transports: ['polling', 'websocket'],
-      pingInterval: limits.idlePingMs,
-      pingTimeout: limits.idlePongMs,
-      upgradeTimeout: limits.handshakeMs,
-      maxHttpBufferSize: limits.messageBytes,
-      perMessageDeflate: false,
-      httpCompression: false,
-      // Who may come is decided before; this only says so to browsers.
-      cors: { origin: true, credentials: true },
-    })
+    this.engine = new GuardedEngine(
+      { limits, turn, turnstile: options.turnstile },
+      {
+        transports: ['polling', 'websocket'],
+        pingInterval: limits.idlePingMs,
+        pingTimeout: limits.idlePongMs,
+        upgradeTimeout: limits.handshakeMs,
+        maxHttpBufferSize: limits.messageBytes,
+        perMessageDeflate: false,
+        httpCompression: false,
+        // Who may come is decided before; this only says so to browsers.
+        cors: { origin: true, credentials: true },
+      },
+    )
     const owner = ownerTag(id)
     this.engine.generateId = () => `${owner}.${randomText(18)}`
     this.engine.on('initial_headers', (headers: Record<string, string>, request: object) =>
@@ -111,23 +119,26 @@ export class EngineIoEdge {
   }
 
   private async ownerOf(request: IncomingMessage): Promise<URL | null> {
-    const sid = sidOf(request)
-    return sid === null ? null : this.forwarder.ownerOf(sid)
+    const { sid } = readQuery(request)
+    return sid ? this.forwarder.ownerOf(sid) : null
   }
 
   /** Who is new needs a node. Throws NO_NODE, DRAINING. */
-  private async admit(request: IncomingMessage, target: Target): Promise<void> {
+  private async admit(request: IncomingMessage & QueryHolder, target: Target): Promise<void> {
     const { gateway } = this.options
-    if (request.method !== 'GET' || sidOf(request) !== null) return
+    if (request.method !== 'GET' || request._query?.sid) return
     const { pool } = target
     this.targets.set(request, target)
     if (!gateway.canAssign(pool)) await gateway.waitForNode(pool)
   }
 
-  private connected(socket: EngineSocket): void {
-    const { gateway } = this.options
+  private async connected(socket: EngineSocket): Promise<void> {
+    const { gateway, turnstile } = this.options
+    // Who polls may send before it has its turn.
+    if (socket.transport.name === 'websocket') await turnstile.enter()
     const request = socket.request as unknown as IncomingMessage
     const target = this.targets.get(request)
+    if (socket.readyState !== 'open') return
     if (target === undefined || gateway.stopping) {
       // Nobody has let it in, or it comes too late.
       socket.close(true)
@@ -154,9 +165,10 @@ export class EngineIoEdge {
   }
 }
 
-/** null for a new client. Throws BAD_REQUEST for what engine.io could read in another way. */
-function sidOf({ url = '' }: IncomingMessage): string | null {
-  const sids = new URLSearchParams(splitTarget(url)[1]).getAll('sid')
-  if (sids.length > 1) throw new EvenkeelError('BAD_REQUEST', 'one sid at most')
-  return sids[0] || null
+/** Reads it for engine.io too, which would make a URL of it. Throws BAD_REQUEST for what could be read in two ways. */
+function readQuery(request: IncomingMessage & QueryHolder): Record<string, string> {
+  const pairs = new URLSearchParams(splitTarget(request.url ?? '')[1])
+  if (pairs.getAll('sid').length > 1) throw new EvenkeelError('BAD_REQUEST', 'one sid at most')
+  request._query = Object.fromEntries(pairs)
+  return request._query
 }

@@ -71,7 +71,7 @@ export function createPublicListener(options: PublicListenerOptions): PublicList
   const { gateway } = options
   const { limits } = gateway
   const admission = new Admission(options)
-  const turnstile = new Turnstile()
+  const turnstile = new Turnstile(gateway.turn)
   const websocket = new WebSocketEdge({ ...options, admission, turnstile })
   const sse = new SseEdge({ ...options, admission })
   const engines: Record<EnginePath, EngineIoEdge> = {

@@ -1,18 +1,23 @@
 import type { Duplex } from 'node:stream'
 import { WebSocket } from 'ws'
+import type { Turn } from '../gateway/turn.ts'
 
 /**
  * Lets newcomers in one by one, in the order in which they came: one in each turn of the event loop, the first in the turn that follows.
  * Between two of them, and between what was read of one and its opening, the gateway serves who is there already: when all clients of a
- * gateway come back at once, others wait for one opening at most.
+ * gateway come back at once, others wait for one piece of an opening at most.
  */
 export class Turnstile {
+  private readonly turn: Turn
   private readonly waiting: (() => void)[] = []
+
+  constructor(turn: Turn) {
+    this.turn = turn
+  }
 
   enter(): Promise<void> {
     return new Promise((resolve) => {
-      // The first `setImmediate` is still of the turn that has read the request.
-      if (this.waiting.push(resolve) === 1) setImmediate(() => setImmediate(this.turn))
+      if (this.waiting.push(resolve) === 1) this.turn.next(this.pass)
     })
   }
 
@@ -25,13 +30,15 @@ export class Turnstile {
     await this.enter()
     if (ws.readyState !== WebSocket.OPEN) return
     open()
-    // engine.io opens in some microtasks: all of them run before the next tick.
-    process.nextTick(() => socket.uncork())
+    // What is opened may come here itself for another part of its work: engine.io does so in some microtasks.
+    await new Promise<void>((resolve) => process.nextTick(resolve))
+    await this.enter()
+    socket.uncork()
     ws.resume()
   }
 
-  private readonly turn = (): void => {
+  private readonly pass = (): void => {
     this.waiting.shift()!()
-    if (this.waiting.length > 0) setImmediate(this.turn)
+    if (this.waiting.length > 0) this.turn.next(this.pass)
   }
 }

@@ -26,6 +26,8 @@ export interface LinkAcceptorOptions {
   nodeToken: string | null
   limits: Readonly<Limits>
   now: () => number
+  /** Calls back at the end of this event-loop turn. */
+  atTurnEnd(step: () => void): void
   /**
    * A node introduced itself. Throws CONFLICT when its id is taken. `joined` is called once the node has been welcomed.
    */
@@ -68,6 +70,7 @@ export function createLinkAcceptor(options: LinkAcceptorOptions) {
           role: 'gateway',
           highWaterBytes: options.limits.linkHighWaterBytes,
           now: options.now,
+          atTurnEnd: options.atTurnEnd,
         },
       )
       socket.on('drain', () => link.checkCongestion())

@@ -40,6 +40,8 @@ export interface LinkOptions {
   /** Unsent bytes above which the link counts as congested. */
   highWaterBytes: number
   now: () => number
+  /** Calls back at the end of this event-loop turn. Default: `setImmediate`. */
+  atTurnEnd?: (step: () => void) => void
 }
 
 /** A batch is flushed early at this size, which keeps the copy in the cache and the other side busy. */
@@ -64,6 +66,7 @@ export class Link {
   private readonly socket: LinkSocket
   private readonly options: LinkOptions
   private readonly sendsFrom: LinkRole
+  private readonly atTurnEnd: (step: () => void) => void
   private slab = Buffer.allocUnsafeSlow(slabBytes)
   /** Behind the room for the frame's header. */
   private used = frameHeaderBytesMax
@@ -74,6 +77,7 @@ export class Link {
     this.handlers = handlers
     this.options = options
     this.sendsFrom = options.role === 'gateway' ? 'node' : 'gateway'
+    this.atTurnEnd = options.atTurnEnd ?? setImmediate
     this.lastHeardAt = options.now()
   }
 
@@ -247,7 +251,7 @@ export class Link {
   requestFlush(): void {
     if (this.scheduled) return
     this.scheduled = true
-    setImmediate(this.flushScheduled)
+    this.atTurnEnd(this.flushScheduled)
   }
 
   private flushSlab(): void {

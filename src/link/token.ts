@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { hash, timingSafeEqual } from 'node:crypto'
 
 /** Compares secrets in constant time, whatever their lengths are. */
 export function isSameSecret(given: string, expected: string): boolean {
@@ -11,5 +11,5 @@ export function bearerToken(header: string | undefined): string {
 }
 
 function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
+  return hash('sha256', text, 'buffer')
 }

@@ -5,6 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { createInternalListener, type InternalListenerOptions } from '../../src/admin/internal-listener.ts'
 import { imbalanceByPool } from '../../src/admin/metrics.ts'
 import type { OperatorEvent } from '../../src/gateway/operator.ts'
+import { Turn } from '../../src/gateway/turn.ts'
 import { type AdminServer, call, callJson, startAdminServer } from '../support/admin-server.ts'
 import { fakeNode } from '../support/fake-operator.ts'
 
@@ -247,6 +248,24 @@ test('health, readiness and the page', async () => {
   const page = await call(port, 'GET', '/')
   expect(page.text).toContain('The dashboard was not built')
   expect(page.headers['content-security-policy']).toContain("default-src 'none'")
+})
+
+test('a call is served behind what is written in the turn that follows, and refused before', async () => {
+  const turn = new Turn()
+  const waiting: (() => void)[] = []
+  turn.next = (step) => waiting.push(step)
+  const { port, operator } = await start({ turn, adminToken: 'right' })
+  const refused = await call(port, 'POST', '/api/v1/nodes/a/drain', {
+    headers: { authorization: 'Bearer wrong' },
+  })
+  expect([refused.status, waiting.length]).toEqual([401, 0])
+  const served = call(port, 'POST', '/api/v1/nodes/a/drain', {
+    headers: { authorization: 'Bearer right' },
+  })
+  await expect.poll(() => waiting.length).toBe(1)
+  expect(operator.calls).toEqual([])
+  waiting[0]!()
+  expect((await served).status).toBe(202)
 })
 
 test('upgrades are left to whoever listens for them', async () => {

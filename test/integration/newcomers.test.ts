@@ -1,8 +1,11 @@
+import { Socket as EngineSocket } from 'engine.io'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { Gateway } from '../../src/gateway/gateway.ts'
 import { Session } from '../../src/gateway/session.ts'
-import { frame, handshake, RawConnection } from '../attacks/wire.ts'
+import { Turn } from '../../src/gateway/turn.ts'
+import { FrameSocket } from '../../src/link/frame-socket.ts'
+import { frame, handshake, openSocket, RawConnection } from '../attacks/wire.ts'
 import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
 
 const local = 'Host: 127.0.0.1'
@@ -36,10 +39,15 @@ function watchTurns<K extends string>(methods: Record<K, [of: object, name: stri
 const engineIo = '/engine.io/?EIO=4&transport=websocket'
 
 test.each([
-  ['WebSockets', handshake('/ws'), '101 Switching', 16],
-  ['Engine.IO clients', handshake(engineIo), '"sid":', 16],
-  ['SSE streams', `GET /sse HTTP/1.1\r\n${local}\r\nAccept: text/event-stream\r\n\r\n`, '"token":"', 0],
-])('%s that come at once are answered and opened one a turn', async (_, request, begun, answers) => {
+  ['WebSockets', handshake('/ws'), '101 Switching', ['answered', 'begun']],
+  ['Engine.IO clients', handshake(engineIo), '"sid":', ['answered', 'shaken', 'begun']],
+  [
+    'SSE streams',
+    `GET /sse HTTP/1.1\r\n${local}\r\nAccept: text/event-stream\r\n\r\n`,
+    '"token":"',
+    ['begun'],
+  ],
+] as const)('%s that come at once are opened one a turn, in pieces', async (_, request, begun, pieces) => {
   const gateway = await startTestGateway()
   await startTestNode(gateway, echo)
   const clients = Array.from({ length: 16 }, () => new RawConnection(gateway.publicPort))
@@ -54,13 +62,54 @@ test.each([
   await answer(`GET /healthz HTTP/1.1\r\n${local}\r\n\r\n`, '{"status":"ok"}')
   const turns = watchTurns({
     answered: [WebSocketServer.prototype, 'handleUpgrade'],
+    shaken: [EngineSocket.prototype, 'onOpen'],
     begun: [Gateway.prototype, 'createSession'],
   })
   await answer(request, begun)
   // Who is answered has a session.
   expect(turns.begun.length).toBe(clients.length)
-  expect(turns.answered.length).toBe(answers)
-  expect(new Set([...turns.answered, ...turns.begun]).size).toBe(clients.length + answers)
+  const own = pieces.flatMap((piece) => turns[piece])
+  expect(own.length).toBe(clients.length * pieces.length)
+  expect(new Set(own).size).toBe(own.length)
+})
+
+test('what is read of others leaves before a newcomer has its turn', async () => {
+  const steps: string[] = []
+  const seen = (step: string, of: object, name: string) => {
+    const method: (...values: unknown[]) => unknown = Reflect.get(of, name)
+    const spy = vi.spyOn(of as Record<string, typeof method>, name).mockImplementation(function (
+      this: unknown,
+      ...values
+    ) {
+      steps.push(step)
+      return method.apply(this, values)
+    })
+    onTestFinished(() => spy.mockRestore())
+    return spy
+  }
+  const next = seen('newcomer', Turn.prototype, 'next')
+  const gateway = await startTestGateway()
+  await startTestNode(gateway, echo)
+  const client = await openSocket(gateway.publicPort)
+  onTestFinished(() => client.drop())
+  const turn = next.mock.contexts[0] as Turn
+  // In each turn of the loop one goes in.
+  let isOver = false
+  const pass = () => {
+    if (!isOver) turn.next(pass)
+  }
+  onTestFinished(() => {
+    isOver = true
+  })
+  pass()
+  seen('read', Session.prototype, 'receive')
+  seen('sent', FrameSocket.prototype, 'send')
+  for (let i = 0; i < 20; i++) {
+    client.write(frame('hello'))
+    expect(await client.text()).toBe('hello')
+  }
+  const read = steps.flatMap((step, index) => (step === 'read' ? [steps[index + 1]] : []))
+  expect(read).toEqual(Array(20).fill('sent'))
 })
 
 test.each([

@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { createInternalListener, type InternalListenerOptions } from '../../src/admin/internal-listener.ts'
 import { createMetrics } from '../../src/admin/metrics.ts'
 import { createStats } from '../../src/admin/stats.ts'
+import { Turn } from '../../src/gateway/turn.ts'
 import { FakeOperator } from './fake-operator.ts'
 
 export interface AdminServer extends AsyncDisposable {
@@ -21,6 +22,7 @@ export async function startAdminServer(change: Partial<InternalListenerOptions> 
   const stats = createStats(operator)
   const server = createInternalListener({
     operator,
+    turn: new Turn(),
     metrics,
     stats,
     adminToken: null,

@@ -42,6 +42,22 @@ test('a flood of pings gets 1008 and no answer', async () => {
   client.drop()
 })
 
+test('who is told to leave is told so once, and not heard any more', () => {
+  const told: unknown[] = []
+  const ws = Object.assign(new EventEmitter(), {
+    readyState: 1,
+    close(code: number) {
+      told.push(code)
+      ws.readyState = 2
+    },
+    terminate() {},
+  })
+  new ClientPings(10).watch(ws as unknown as WebSocket)
+  for (let i = 0; i < 1_000; i++) ws.emit('ping', Buffer.from('x'))
+  expect(told).toEqual([1008])
+  expect(ws.listenerCount('ping')).toBe(0)
+})
+
 test('while an answer waits to be sent no other is made; then the last ping gets one', async () => {
   const sent: { data: string; taken: () => void }[] = []
   const ws = Object.assign(new EventEmitter(), {

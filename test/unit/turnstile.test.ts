@@ -4,6 +4,7 @@ import { PassThrough } from 'node:stream'
 import { expect, onTestFinished, test } from 'vitest'
 import { WebSocket, WebSocketServer } from 'ws'
 import { Turnstile } from '../../src/edge/turnstile.ts'
+import { Turn } from '../../src/gateway/turn.ts'
 
 test('who comes goes in after the turn that follows, in order, a turn each', async () => {
   let turn = 0
@@ -12,7 +13,7 @@ test('who comes goes in after the turn that follows, in order, a turn each', asy
     counting = setImmediate(count)
   }
   let counting = setImmediate(count)
-  const turnstile = new Turnstile()
+  const turnstile = new Turnstile(new Turn())
   const entered: [name: string, turn: number][] = []
   const enter = async (name: string) => {
     await turnstile.enter()
@@ -38,7 +39,7 @@ test('who has gone is not opened', async () => {
   const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
   const closed = once(client, 'close')
   const [ws] = (await once(server, 'connection')) as [WebSocket]
-  const turnstile = new Turnstile()
+  const turnstile = new Turnstile(new Turn())
   let opened = false
   const entered = turnstile.enterUpgraded(ws, new PassThrough(), () => {
     opened = true
