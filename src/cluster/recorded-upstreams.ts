@@ -188,7 +188,10 @@ export class RecordedUpstreams implements SharedUpstreams {
     if (this.closed) return
     if (view !== null && isLost(this.stored, view)) this.owe(view)
     if (view !== null) this.stored = view
-    for (const [field, wish] of confirmed) if (this.wishes.get(field) === wish) this.wishes.delete(field)
+    for (const [field, wish] of confirmed) {
+      // One that the store has lost since then is to be written again.
+      if (wish.written && this.wishes.get(field) === wish) this.wishes.delete(field)
+    }
     this.report(
       this.stored.left === 0
         ? ''

@@ -53,6 +53,7 @@ function slowStore() {
     upstreams,
     problems,
     entries,
+    settings,
     /** Another server, which somebody has written to already. */
     lose(now: [field: string, json: string]) {
       entries.clear()
@@ -104,6 +105,23 @@ test('data that was lost is written again, also where others were faster to writ
   await seen.until((items) => items.at(-1)!.settings.size === 1)
   expect([...entries.keys()]).toEqual(['a'])
   expect(seen.items.slice(1).every((content) => content.upstreams.has('a'))).toBe(true)
+})
+
+test('a wish that was lost before it was seen in the store is written again', async () => {
+  const { upstreams, settings, read, lose } = slowStore()
+  const seen = new Recorder<StoredUpstreams>()
+  upstreams.watch(seen.add)
+  ;(await read()).answer()
+  // It was asked before the wish was taken.
+  const early = await read()
+  upstreams.set('a', { weight: 2 })
+  await expect.poll(() => settings.size).toBe(1)
+  lose(['weight/b', '{"weight":3,"at":1}'])
+  early.answer()
+  for (let n = 0; n < 3; n++) (await read()).answer()
+  await seen.until((items) => items.at(-1)!.settings.size === 2)
+  expect(seen.items.slice(1).every((content) => content.settings.get('a')?.weight === 2)).toBe(true)
+  await expect.poll(() => [...settings.keys()].sort()).toEqual(['weight/a', 'weight/b'])
 })
 
 test('it is settled when the store was read, or is away; a problem that lasts is reported once', async () => {
