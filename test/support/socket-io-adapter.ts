@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdapter, createShardedAdapter } from '@socket.io/redis-adapter'
@@ -14,7 +15,12 @@ export type AdapterKind = 'redis' | 'sharded' | 'streams'
 export function redisClient({ port }: RedisServer): Redis {
   const client = new Redis(port, '127.0.0.1')
   client.on('error', () => {})
-  onTestFinished(() => client.disconnect())
+  onTestFinished(async () => {
+    // What adapters have asked for when they close is answered first, unless the server is killed before.
+    const ended = client.status === 'ready' ? once(client, 'end') : null
+    client.disconnect()
+    await ended
+  })
   return client
 }
 
