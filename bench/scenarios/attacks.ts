@@ -75,15 +75,13 @@ async function run(settings: Settings): Promise<Report> {
   return reportOf(rounds, remarks)
 }
 
-function overQuiet(threat: Threat, rounds: readonly Round[]): number[] {
-  return rounds
-    .filter((round) => round.threat === threat.name)
-    .map(({ attackedP99, quietP99 }) => attackedP99 / quietP99)
+function timesQuiet({ attackedP99, quietP99 }: Round): number {
+  return attackedP99 / quietP99
 }
 
 /** A line near the goal, on whichever side, is measured until chance does not decide. */
 function isClear(threat: Threat, rounds: readonly Round[]): boolean {
-  return isSettled(overQuiet(threat, rounds), most)
+  return isSettled(rounds.filter((round) => round.threat === threat.name).map(timesQuiet), most)
 }
 
 interface Stage {
@@ -200,7 +198,7 @@ function reportOf(rounds: readonly Round[], remarks: Remarks): Report {
       documented: `${sum(({ result }) => result.documented)} of ${sum(({ result }) => result.attempts)}`,
       quiet: of(({ quietP99 }) => quietP99),
       attacked: of(({ attackedP99 }) => attackedP99),
-      overQuiet: of(({ attackedP99, quietP99 }) => attackedP99 / quietP99),
+      overQuiet: of(timesQuiet),
       cpu: of(({ cpuMs }) => cpuMs),
       growth: Math.max(...own.map(({ growthMib }) => growthMib)),
     }

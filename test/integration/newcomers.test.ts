@@ -10,6 +10,20 @@ import { echo, startTestGateway, startTestNode } from '../support/in-process.ts'
 
 const local = 'Host: 127.0.0.1'
 
+/** Calls back before each call of this method in this process. */
+function spyOn(of: object, name: string, called: () => void) {
+  const method: (...values: unknown[]) => unknown = Reflect.get(of, name)
+  const spy = vi.spyOn(of as Record<string, typeof method>, name).mockImplementation(function (
+    this: unknown,
+    ...values
+  ) {
+    called()
+    return method.apply(this, values)
+  })
+  onTestFinished(() => spy.mockRestore())
+  return spy
+}
+
 /** In which turn of the event loop each of these is called in this process, from now on. */
 function watchTurns<K extends string>(methods: Record<K, [of: object, name: string]>): Record<K, number[]> {
   let turn = 0
@@ -22,15 +36,7 @@ function watchTurns<K extends string>(methods: Record<K, [of: object, name: stri
   for (const [what, [of, name]] of Object.entries<[object, string]>(methods)) {
     const called: number[] = []
     turns[what as K] = called
-    const method: (...values: unknown[]) => unknown = Reflect.get(of, name)
-    const spy = vi.spyOn(of as Record<string, typeof method>, name).mockImplementation(function (
-      this: unknown,
-      ...values
-    ) {
-      called.push(turn)
-      return method.apply(this, values)
-    })
-    onTestFinished(() => spy.mockRestore())
+    spyOn(of, name, () => called.push(turn))
   }
   onTestFinished(() => clearImmediate(counting))
   return turns
@@ -75,18 +81,7 @@ test.each([
 
 test('what is read of others leaves before a newcomer has its turn', async () => {
   const steps: string[] = []
-  const seen = (step: string, of: object, name: string) => {
-    const method: (...values: unknown[]) => unknown = Reflect.get(of, name)
-    const spy = vi.spyOn(of as Record<string, typeof method>, name).mockImplementation(function (
-      this: unknown,
-      ...values
-    ) {
-      steps.push(step)
-      return method.apply(this, values)
-    })
-    onTestFinished(() => spy.mockRestore())
-    return spy
-  }
+  const seen = (step: string, of: object, name: string) => spyOn(of, name, () => steps.push(step))
   const next = seen('newcomer', Turn.prototype, 'next')
   const gateway = await startTestGateway()
   await startTestNode(gateway, echo)
