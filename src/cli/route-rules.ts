@@ -4,6 +4,9 @@ import type { GatewayConfig } from './config-schema.ts'
 import { poolName } from './routes-schema.ts'
 
 type Routed = Pick<GatewayConfig, 'pool' | 'pools' | 'routes'>
+/** What clients can start runs by. */
+const startsRuns: readonly RouteProtocol[] = ['websocket', 'sse', 'runs']
+
 type ConfiguredRoute = GatewayConfig['routes'][number]
 
 /** The routes with what they leave unsaid; a pool that is called `llm` needs none. */
@@ -31,7 +34,8 @@ export function nodePools(config: Routed): Set<string> {
   for (const [name, { of }] of Object.entries(config.pools)) if (of === 'nodes') names.add(name)
   for (const route of config.routes)
     if (leadsToNodes(protocolOf(route, config)))
-      for (const name of poolsOf(route)) if (config.pools[name]?.of !== 'upstreams') names.add(name)
+      for (const name of [...poolsOf(route), ...(route.runPools ?? [])])
+        if (config.pools[name]?.of !== 'upstreams') names.add(name)
   return names
 }
 
@@ -63,6 +67,10 @@ export function routeMistakes(config: Routed & Pick<GatewayConfig, 'policy'>): P
           mistake(at('affinity'), `goes with a pool whose policy is key-hash; that of ${name} is ${policy}`),
         )
     }
+    for (const [entry, name] of (route.runPools ?? []).entries()) {
+      const wrong = notOfNodes(name, config)
+      if (wrong !== null) mistakes.push(mistake(at('runPools', entry), wrong))
+    }
     if (route.name === undefined) continue
     const other = names.get(route.name)
     if (other !== undefined)
@@ -82,7 +90,7 @@ function kindMistakes(
   protocol: RouteProtocol,
   at: (...below: PropertyKey[]) => PropertyKey[],
 ): PlacedMistake[] {
-  const { path, affinity, split, sticky } = route
+  const { path, affinity, split, sticky, runPools } = route
   const mistakes: PlacedMistake[] = []
   const wrong = (place: PropertyKey[], text: string) => mistakes.push(mistake(place, text))
   for (const key of ['dialect', 'mode'] as const)
@@ -99,6 +107,8 @@ function kindMistakes(
     const sum = split.reduce((total, { percent }) => total + percent, 0)
     if (sum > 100 + 1e-9) wrong(at('split'), `the parts are ${sum} percent together; at most 100`)
   }
+  if (runPools !== undefined && !startsRuns.some((one) => one === protocol))
+    wrong(at('runPools'), `goes with protocol: ${startsRuns.join(', ')}`)
   if (sticky !== undefined) {
     if (split === undefined) wrong(at('sticky'), 'goes with split')
     if ((sticky.by === 'header' || sticky.by === 'claim') && sticky.name === undefined)

@@ -3,6 +3,7 @@ import { routeProtocols } from '../core/route/match.ts'
 
 const routesMax = 1_000
 const splitMax = 16
+const runPoolsMax = 64
 
 const fieldPath = z.string().regex(/^[\x21-\x7e]{1,128}$/)
 const value = z.string().max(1_024)
@@ -100,6 +101,14 @@ const route = z.strictObject({
     .exactOptional()
     .describe('Parts of the clients that other pools serve: a canary, or A/B.'),
   sticky: sticky.exactOptional(),
+  runPools: z
+    .array(poolName)
+    .min(1)
+    .max(runPoolsMax)
+    .exactOptional()
+    .describe(
+      'Pools, beside their own, whose runs its clients may start (pool of POST /runs and of run()). Default: none.',
+    ),
   protocol: z
     .enum(routeProtocols)
     .exactOptional()

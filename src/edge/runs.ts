@@ -35,20 +35,16 @@ export class RunsEdge {
   }
 
   /** Throws what the client is to be answered. */
-  async request(
-    request: IncomingMessage,
-    response: ServerResponse,
-    { pool, settings, identity }: Target,
-  ): Promise<void> {
-    checkOrigin(request, settings.allowedOrigins)
+  async request(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+    checkOrigin(request, target.settings.allowedOrigins)
     const [path, query] = splitTarget(request.url!)
     const [, , run, what, ...rest] = path.split('/')
     const known = run === undefined || (rest.length === 0 && (what === 'events' || what === 'cancel'))
     if (!known)
       throw new EvenkeelError('NOT_FOUND', 'nothing here; try /runs/{id}/events or /runs/{id}/cancel')
-    const runs = ownRuns(this.options.gateway.runs, identity)
+    const runs = ownRuns(this.options.gateway.runs, target)
     if (request.method === 'OPTIONS') preflight(request, response)
-    else if (run === undefined) await this.start(request, response, pool, runs)
+    else if (run === undefined) await this.start(request, response, target.pool, runs)
     else if (what === 'events') await this.events(request, response, run, query, runs)
     else await this.cancel(request, response, run, runs)
   }

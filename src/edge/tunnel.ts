@@ -75,12 +75,9 @@ export class TunnelEdge {
   }
 
   /** The body is the hello, the answer the stream. */
-  private async open(
-    request: IncomingMessage,
-    response: ServerResponse,
-    { pool, path, key, persistence, headers }: Target,
-  ): Promise<void> {
+  private async open(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
     const { gateway } = this.options
+    const { pool, path, key, persistence, headers } = target
     const hello = await readBody(request, helloBytes)
     if (gateway.stopping) await gateway.waitForNode(pool)
     if (response.destroyed) return
@@ -92,7 +89,7 @@ export class TunnelEdge {
     // It counts as a WebSocket: a session may go from one to the other.
     const meta = requestMeta(request, 'websocket', 'evenkeel.v1', path)
     const connection = new TunnelConnection(response, {
-      ...v1Options(this.options, pool, request),
+      ...v1Options(this.options, target, request),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
     connection.pace = this.options.admission.paceOf(request)

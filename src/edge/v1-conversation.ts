@@ -25,6 +25,7 @@ import { ownRuns } from './identity/run-owner.ts'
 import { identityOf, senderOf } from './identity/sender.ts'
 import type { Watch } from './identity/watch.ts'
 import { type RunCarrier, RunStreams, type RunStreamsOptions } from './run-streams.ts'
+import type { Target } from './target.ts'
 
 /** What carries the frames of one client. */
 export interface V1Wire {
@@ -56,13 +57,13 @@ export interface V1Options {
 /** What all conversations of a gateway have in common. */
 export function v1Options(
   { gateway, onError }: { gateway: Gateway; onError(error: unknown): void },
-  pool: string,
+  { pool, route }: Pick<Target, 'pool' | 'route'>,
   request: IncomingMessage,
 ): Omit<V1Options, 'onHello'> {
   const { turn, limits, runs } = gateway
   const { runReaderBytes, runStreams: streams } = limits
   const permissions = senderOf(request)?.identification.options.permissions ?? null
-  const own = ownRuns(runs, identityOf(request))
+  const own = ownRuns(runs, { identity: identityOf(request), pool, route })
   const channels = { gateway, permissions }
   return { turn, runReaderBytes, channels, runs: { runs: own, pool, streams, onError } }
 }

@@ -192,13 +192,14 @@ export class WebSocketEdge {
     ws: ClientSocket,
     socket: Socket,
     request: IncomingMessage,
-    { pool, path, key }: Target,
+    target: Target,
     chosen: NodeEntry | null,
   ): void {
     const { gateway } = this.options
+    const { pool, path, key } = target
     const meta = requestMeta(request, 'websocket', ws.protocol, path)
     const connection = new ResumableWebSocketConnection(ws, socket, this.writer, this.tick, {
-      ...v1Options(this.options, pool, request),
+      ...v1Options(this.options, target, request),
       onHello: (resume) => gateway.resumes.hello({ pool, meta, connection, chosen, key }, requestOf(resume)),
     })
     this.connected(connection, request)

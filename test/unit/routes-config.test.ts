@@ -39,6 +39,7 @@ describe('who serves a pool', () => {
       ['b', 'c', 'default'],
       [],
     ],
+    ['routes: [{path: /ws, pool: b, runPools: [c]}]', ['websocket'], ['b', 'c', 'default'], []],
     ['pools: {b: {of: nodes}, c: {}}', [], ['b', 'default'], ['c']],
   ])('%s', async (text, protocols, nodes, upstreams) => {
     const config = await checked(text)
@@ -78,6 +79,15 @@ describe('mistakes are named with line and column', () => {
     ['{path: /a, pool: "a b", protocol: sse}', "3:22: routes[0].pool: a pool's name is"],
     ['{path: /a/*, pool: b, protocol: sse}', '3:12: routes[0].path: of sse is without *'],
     ['{path: /a, pool: up, mode: durable}', '3:32: routes[0].mode: goes with protocol: llm'],
+    [
+      '{path: /a, pool: b, protocol: socket.io, runPools: [c]}',
+      '3:56: routes[0].runPools: goes with protocol: websocket, sse, runs',
+    ],
+    [
+      '{path: /a, pool: b, protocol: runs, runPools: [c, up]}',
+      '3:55: routes[0].runPools[1]: this protocol is served by nodes',
+    ],
+    ['{path: /a, pool: b, protocol: runs, runPools: ["c d"]}', '3:52: routes[0].runPools[0]: expected'],
     ['{path: /a, pool: b, protocol: runs, affinity: {ip: true}}', '3:51: routes[0].affinity: runs go to'],
     ['{path: /a, pool: up, protocol: llm, affinity: {ip: true}}', '3:51: routes[0].affinity: of llm is'],
     [

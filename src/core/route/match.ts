@@ -37,6 +37,8 @@ export interface Route extends RequestConditions {
   readonly split?: readonly Split[]
   /** What a client is known by, so that it keeps its part of the split. */
   readonly sticky?: Sticky
+  /** Pools, beside their own, whose runs its clients may start. Absent: none. */
+  readonly runPools?: readonly string[]
   /** Default `http`. */
   readonly protocol?: RouteProtocol
   /** Of language models. Absent: the path says it. */
