@@ -14,7 +14,6 @@ import { EvenkeelError } from '../protocol/errors.ts'
 import type { Limits } from '../protocol/limits.ts'
 import {
   type Continued,
-  type DrainOrder,
   type Hello,
   RecordType,
   type Report,
@@ -24,15 +23,14 @@ import { channelNameRule, isChannelName } from '../protocol/names.ts'
 import { Canaries } from './canaries.ts'
 import { Channels } from './channels.ts'
 import type { ClientConnection } from './client-connection.ts'
-import { Drain, type DrainContext } from './drainer.ts'
 import { linkHandlers, zombieHandlers } from './link-records.ts'
 import type { LinkedNode } from './linked-node.ts'
 import { Migrator, type MoveResult } from './migrator.ts'
 import type { NodeEntry } from './node-entry.ts'
 import { NodeTable } from './node-table.ts'
 import { OnceCasts } from './once-casts.ts'
-import { type OperationRecord, Operations } from './operations.ts'
-import type { AssignmentReason, Counters, OperatorEvent, Untimed } from './operator.ts'
+import { Operations } from './operations.ts'
+import { type AssignmentReason, newCounters, type OperatorEvent, type Untimed } from './operator.ts'
 import { Placement, type PlacementRules } from './placement.ts'
 import { type RebalanceOptions, Rebalancer } from './rebalancer.ts'
 import type { ResumableSession } from './resumable-session.ts'
@@ -41,6 +39,7 @@ import { Rooms } from './rooms.ts'
 import { Runs } from './runs.ts'
 import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
 import { type SpreadPool, SpreadSession } from './spread-session.ts'
+import { Steering } from './steering.ts'
 import { noTracing, type Tracing } from './tracing.ts'
 import { Turn } from './turn.ts'
 import { UpstreamEntry } from './upstream-entry.ts'
@@ -92,35 +91,7 @@ export class Gateway {
   readonly id: string
   readonly startedAt = Date.now()
   readonly limits: Readonly<Limits>
-  readonly counters: Counters = {
-    connections: { websocket: 0, sse: 0, 'socket.io': 0, 'engine.io': 0, tcp: 0 },
-    tcpBytes: { in: 0, out: 0 },
-    messagesIn: 0,
-    messagesOut: 0,
-    messagesLost: 0,
-    messagesDuplicated: 0,
-    messagesRedelivered: 0,
-    staleFramesDropped: 0,
-    backpressurePauses: 0,
-    publishesFailed: 0,
-    slowConsumers: { close: 0, drop: 0, coalesce: 0 },
-    refused: {},
-    resumes: { here: 0, taken: 0, unknown: 0, token: 0, gap: 0, user: 0 },
-    auth: {
-      ok: 0,
-      missing: 0,
-      malformed: 0,
-      algorithm: 0,
-      key: 0,
-      signature: 0,
-      expired: 0,
-      early: 0,
-      claims: 0,
-      unavailable: 0,
-      denied: 0,
-      refreshed: 0,
-    },
-  }
+  readonly counters = newCounters()
   readonly turn = new Turn()
   readonly channels: Channels
   readonly rooms = new Rooms()
@@ -134,6 +105,7 @@ export class Gateway {
   readonly rebalancer: Rebalancer
   readonly placement: Placement
   readonly canaries: Canaries
+  readonly steering: Steering
   readonly sessions = new Map<number, Session>()
   readonly sessionsById = new Map<string, Session>()
   readonly detached = new Set<ResumableSession>()
@@ -152,7 +124,6 @@ export class Gateway {
   readonly startedAtMs: number
   private readonly spreadPools = new Map<string, SpreadPool>()
   private readonly waiting = new Set<Session>()
-  private readonly drains = new Map<NodeEntry, Drain>()
   private readonly listeners = new Set<(event: OperatorEvent) => void>()
   private readonly nodeWaiters = new Set<() => void>()
   private readonly timers: NodeJS.Timeout[] = []
@@ -196,6 +167,7 @@ export class Gateway {
       random: options.random ?? Math.random,
     })
     this.canaries = new Canaries(this)
+    this.steering = new Steering(this)
     this.migrator = new Migrator({
       limits: options.limits,
       now: this.now,
@@ -479,15 +451,11 @@ export class Gateway {
     this.assign(session)
   }
 
-  /** What a node is set to is kept at the node, so that all its gateways agree. */
   reported(node: LinkedNode, report: Report): void {
     const refused = node.refusing
     node.refusing = false
-    if (report.steered >= node.steered) {
-      if (report.weight !== node.weight) this.weightChanged(node, report.weight)
-      if (report.drain === null) this.activated(node)
-      else if (node.state === 'active') this.drainOrdered(node, report.drain)
-    }
+    if (report.steered >= node.steered) this.steering.reported(node, report)
+    // What that has changed may have steered the node anew.
     if (report.steered >= node.steered) this.canaries.reported(node, report.canary)
     this.runs.nodeReported(node)
     if (refused) this.nodesChanged()
@@ -522,22 +490,6 @@ export class Gateway {
 
   // For operators.
 
-  /** Drains the node at all its gateways. */
-  drain(node: NodeEntry, order: DrainOrder): OperationRecord {
-    node.steer({ drain: order })
-    return this.drainOrdered(node, order)
-  }
-
-  activate(node: NodeEntry): void {
-    node.steer({ drain: null })
-    this.activated(node)
-  }
-
-  setWeight(node: NodeEntry, weight: number): void {
-    node.steer({ weight })
-    this.weightChanged(node, weight)
-  }
-
   migrate(session: Session, target: NodeEntry) {
     const operation = this.operations.start('migrate', session.id, 1)
     this.migrator.start(session, target, {
@@ -565,33 +517,6 @@ export class Gateway {
 
   // Inside.
 
-  private drainOrdered(node: NodeEntry, { deadlineMs, ratePerSecond }: DrainOrder): OperationRecord {
-    const known = this.drains.get(node)
-    if (known !== undefined) return known.operation
-    const operation = this.operations.start('drain', node.id, node.total)
-    const drain = new Drain(
-      node,
-      operation,
-      this.drainContext,
-      deadlineMs ?? this.limits.drainDeadlineMs,
-      ratePerSecond,
-    )
-    this.drains.set(node, drain)
-    this.publish({ type: 'node-state', node: node.id, state: 'draining' })
-    for (const move of [...node.incoming]) move.step('cancelled')
-    drain.start()
-    for (const session of [...node.assigned]) session.nodeDrains()
-    return operation
-  }
-
-  private activated(node: NodeEntry): void {
-    if (node.state === 'active') return
-    this.drains.get(node)?.finish('cancelled')
-    node.state = 'active'
-    this.publish({ type: 'node-state', node: node.id, state: 'active' })
-    this.nodesChanged()
-  }
-
   /** Each node that wants to hears which others of its pool can be told something by way of this gateway. */
   private tellPeers(pool: string): void {
     const nodes = this.nodes.linkedIn(pool).filter(({ hello }) => hello.peers === true)
@@ -599,17 +524,10 @@ export class Gateway {
     for (const { link } of nodes) link.putJson(RecordType.peers, 0, 0, peers)
   }
 
-  private weightChanged(node: NodeEntry, weight: number): void {
-    node.weight = weight
-    this.publish({ type: 'node-weight', node: node.id, weight })
-    this.nodesChanged()
-  }
-
   /** A node that is to be emptied has got a session by way of its client. */
   sessionTakenOver(node: NodeEntry): void {
     this.rebalancer.soon()
-    if (node.state === 'draining' || node.state === 'drained')
-      this.drainOrdered(node, { deadlineMs: null, ratePerSecond: null })
+    if (node.state === 'draining' || node.state === 'drained') this.steering.empty(node)
   }
 
   // For upstreams.
@@ -617,35 +535,19 @@ export class Gateway {
   /** It takes sessions from now on. */
   upstreamUp(entry: UpstreamEntry): void {
     if (entry.health !== 'down') return
-    this.nodes.recover(entry, this.drains.has(entry) ? 'draining' : 'active')
+    this.nodes.recover(entry, this.steering.isDrained(entry) ? 'draining' : 'active')
     entry.warmSince = null
     this.warm(entry)
     this.publish({ type: 'node-up', node: entry.id, pool: entry.pool })
-    this.upstreamSet(entry)
+    this.steering.upstreamSet(entry)
     this.nodesChanged()
   }
 
-  /** Weight and drain are as the directory says. */
-  upstreamSet(entry: UpstreamEntry): void {
-    const { weight, drain } = entry.upstream
-    if (weight !== entry.weight) this.weightChanged(entry, weight)
-    if (drain !== null) {
-      if (entry.state === 'active' || entry.state === 'down') this.drainOrdered(entry, drain)
-    } else if (!entry.leaving && entry.state !== 'down') {
-      this.activated(entry)
-      if (entry.health === 'down') entry.state = 'down'
-    }
-  }
-
-  /** It is on no list any more: as if an operator had ordered its drain. */
-  upstreamLeaves(entry: UpstreamEntry): void {
-    this.drainOrdered(entry, { deadlineMs: null, ratePerSecond: null })
-    this.drains.get(entry)?.check()
-  }
-
-  private upstreamGone(entry: UpstreamEntry): void {
-    entry.stop()
-    this.nodes.remove(entry)
+  /** Nothing is left at one that is on no list: it is forgotten. */
+  upstreamDrained(node: NodeEntry): void {
+    if (!(node instanceof UpstreamEntry && node.leaving)) return
+    node.stop()
+    this.nodes.remove(node)
   }
 
   /** Sessions that can go on elsewhere do; the others end with their connections, which may still be good. */
@@ -689,7 +591,7 @@ export class Gateway {
     this.channels.nodeLost(node)
     this.runs.nodeLost(node)
     this.tellPeers(node.pool)
-    this.drains.get(node)?.finish(node.assigned.size === 0 ? 'done' : 'failed')
+    this.steering.nodeLost(node)
     this.resumes.nodeLost(node)
     for (const move of [...node.incoming]) move.step('target-lost')
     for (const session of [...node.assigned]) {
@@ -764,38 +666,11 @@ export class Gateway {
     for (const session of this.detached) {
       if (now - session.resumable.detachedAt! >= this.limits.resumeMs) session.expire()
     }
-    for (const drain of this.drains.values()) drain.check()
+    this.steering.check()
     for (const node of this.nodes.all()) {
       node.measure(now)
       node.warmth = this.placement.warmth(node, now)
     }
-  }
-
-  /** Opens what is at the node elsewhere, without asking it. */
-  takeAway(node: NodeEntry): void {
-    for (const session of [...node.assigned]) this.drainContext.force(session)
-  }
-
-  private readonly drainContext: DrainContext = {
-    start: (source) => this.migrator.add(source),
-    stop: (source) => this.migrator.remove(source),
-    now: () => this.now(),
-    pick: (session) => this.placement.place(session),
-    force: (session) => {
-      if (!session.movable) {
-        session.closeAtDeadline()
-        return
-      }
-      session.withdraw()
-      this.assign(session)
-    },
-    ended: (drain) => {
-      this.drains.delete(drain.node)
-      if (drain.node.state === 'drained')
-        this.publish({ type: 'node-state', node: drain.node.id, state: 'drained' })
-      if (drain.node instanceof UpstreamEntry && drain.node.leaving) this.upstreamGone(drain.node)
-      this.rebalancer.soon()
-    },
   }
 }
 

@@ -92,19 +92,19 @@ export class OperatorView implements Operator {
     const node = this.findNode(id)
     if (!isWeight(weight))
       throw new EvenkeelError('BAD_REQUEST', 'weight must be a number above 0, at most 1000000')
-    this.gateway.setWeight(node, weight)
+    this.gateway.steering.setWeight(node, weight)
     return this.nodeView(node)
   }
 
   drain(id: string, options: DrainOptions = {}): Operation {
     const node = this.findLiveNode(id)
     const { deadlineMs = null, ratePerSecond = null } = options
-    return this.gateway.drain(node, { deadlineMs, ratePerSecond }).view()
+    return this.gateway.steering.drain(node, { deadlineMs, ratePerSecond }).view()
   }
 
   activate(id: string): NodeView {
     const node = this.findLiveNode(id)
-    this.gateway.activate(node)
+    this.gateway.steering.activate(node)
     return this.nodeView(node)
   }
 

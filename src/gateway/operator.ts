@@ -281,6 +281,39 @@ export interface Counters {
   auth: Record<AuthOutcome, number>
 }
 
+/** All 0. */
+export function newCounters(): Counters {
+  return {
+    connections: { websocket: 0, sse: 0, 'socket.io': 0, 'engine.io': 0, tcp: 0 },
+    tcpBytes: { in: 0, out: 0 },
+    messagesIn: 0,
+    messagesOut: 0,
+    messagesLost: 0,
+    messagesDuplicated: 0,
+    messagesRedelivered: 0,
+    staleFramesDropped: 0,
+    backpressurePauses: 0,
+    publishesFailed: 0,
+    slowConsumers: { close: 0, drop: 0, coalesce: 0 },
+    refused: {},
+    resumes: { here: 0, taken: 0, unknown: 0, token: 0, gap: 0, user: 0 },
+    auth: {
+      ok: 0,
+      missing: 0,
+      malformed: 0,
+      algorithm: 0,
+      key: 0,
+      signature: 0,
+      expired: 0,
+      early: 0,
+      claims: 0,
+      unavailable: 0,
+      denied: 0,
+      refreshed: 0,
+    },
+  }
+}
+
 export type OperatorEvent = { at: number } & (
   | { type: 'node-up'; node: string; pool: string }
   | { type: 'node-suspect'; node: string }

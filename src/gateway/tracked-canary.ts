@@ -95,7 +95,7 @@ export class TrackedCanary {
     const { state, pool, changedAt } = this.canary
     if (state === 'watching') this.watch.look(this.gateway.nodes.inPool(pool), now)
     const isLate = state === 'returning' && Date.now() - changedAt > this.gateway.limits.drainDeadlineMs
-    if (isLate) for (const node of this.sides.canary) this.gateway.takeAway(node)
+    if (isLate) for (const node of this.sides.canary) this.gateway.steering.takeAway(node)
     if (this.dirty || this.moves.progress.left > 0 || now - this.scannedAt >= scanMs) this.scan(now)
   }
 

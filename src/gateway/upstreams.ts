@@ -93,7 +93,7 @@ export class Upstreams {
       entry.upstream = upstream
       if (type === 'unhealthy') this.gateway.nodes.lose(entry, reason ?? 'unhealthy')
       else if (type === 'healthy') this.gateway.upstreamUp(entry)
-      else this.gateway.upstreamSet(entry)
+      else this.gateway.steering.upstreamSet(entry)
     }
   }
 
@@ -108,7 +108,7 @@ export class Upstreams {
       known.leaving = false
       if (upstream.healthy && known.health === 'down') gateway.upstreamUp(known)
       else if (!upstream.healthy) gateway.nodes.lose(known, 'not probed yet')
-      gateway.upstreamSet(known)
+      gateway.steering.upstreamSet(known)
       return
     }
     if (known === null && gateway.nodes.get(upstream.id) !== undefined) {
@@ -125,11 +125,11 @@ export class Upstreams {
     entry.state = 'down'
     gateway.nodes.add(entry)
     if (upstream.healthy) gateway.upstreamUp(entry)
-    else gateway.upstreamSet(entry)
+    else gateway.steering.upstreamSet(entry)
   }
 
   private removed(entry: UpstreamEntry): void {
     entry.leaving = true
-    this.gateway.upstreamLeaves(entry)
+    this.gateway.steering.upstreamLeaves(entry)
   }
 }

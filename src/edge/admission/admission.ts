@@ -2,7 +2,6 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { isDeepStrictEqual } from 'node:util'
 import type { Limiter } from '../../cluster/limiter.ts'
-import { Counts } from '../../core/limits/counts.ts'
 import { MessagePace } from '../../core/limits/message-pace.ts'
 import { isListed, networkOf } from '../../core/limits/network.ts'
 import { type Quota, rateHeaders } from '../../core/limits/rate-headers.ts'
@@ -14,6 +13,7 @@ import { clientAddress, splitTarget } from '../request-meta.ts'
 import type { LiveSettings, Target } from '../target.ts'
 import { ClientPace, type ScopedPace } from './client-pace.ts'
 import { Limiters, type ScopeState } from './limiters.ts'
+import { OpenConnections } from './open-connections.ts'
 import { Refusal, type RefusalDetails } from './refusal.ts'
 
 export interface AdmissionOptions {
@@ -50,9 +50,7 @@ export class Admission {
   private limiters: Limiters
   private active: boolean
   /** Of all scopes with a limit; the gateway's own is ''. */
-  private readonly open = new Counts<string>()
-  /** What requests count as that have opened something. */
-  private readonly counted = new WeakMap<IncomingMessage, string[]>()
+  private readonly open = new OpenConnections()
   private readonly paces = new WeakMap<IncomingMessage, ClientPace>()
   private readonly posts = new WeakMap<object, MessagePace>()
 
@@ -106,7 +104,7 @@ export class Admission {
     carrier: ServerResponse | Socket,
     target: Target,
   ): Promise<void> | null {
-    const user = userOf(target)
+    const user = target.identity?.user ?? null
     if (!this.active || user === null) return null
     if (isListed(clientAddress(request), this.rules.exempt)) return null
     const one = { state: this.limiters.user, key: user }
@@ -157,9 +155,7 @@ export class Admission {
    * returned is called.
    */
   outlives(request: IncomingMessage): () => void {
-    const names = this.counted.get(request) ?? []
-    this.counted.delete(request)
-    return () => this.discount(names)
+    return this.open.keep(request)
   }
 
   refused(reason: RefusalReason): void {
@@ -286,34 +282,13 @@ export class Admission {
     })
   }
 
-  private count(asking: Asking): void {
-    const { carrier, keys } = asking
-    // It has gone, and would not be heard to go.
-    if (carrier.destroyed) return
+  private count({ request, carrier, keys }: Asking): void {
     const names = keys.flatMap(({ state, key }) =>
       state.limits.connections === undefined ? [] : [countKey(state, key)],
     )
     const isFirst = keys[0]!.state.scope === 'ip'
     if (isFirst && this.rules.gateway.connections !== undefined) names.push('')
-    if (names.length === 0) return
-    for (const name of names) this.open.add(name)
-    const { request } = asking
-    const { counted } = this
-    const before = counted.get(request)
-    if (before !== undefined) {
-      before.push(...names)
-      return
-    }
-    counted.set(request, names)
-    // Nothing of it is left here where its session goes on: see `outlives`.
-    carrier.once('close', () => {
-      this.discount(counted.get(request) ?? [])
-      counted.delete(request)
-    })
-  }
-
-  private discount(names: readonly string[]): void {
-    for (const name of names) this.open.remove(name)
+    this.open.add(request, carrier, names)
   }
 
   /** `own`: the request opens a connection, which has a pace by itself. */
@@ -386,12 +361,6 @@ function routeKey({ path, route }: Target): string {
   if (route !== null) return route.name ?? `${route.host ?? ''}${route.path}`
   const base = path.split('/', 2)[1]!
   return ownPaths.has(base) ? `/${base}` : ''
-}
-
-function userOf({
-  identity,
-}: Target & { readonly identity?: { readonly user: string | null } | null }): string | null {
-  return identity?.user ?? null
 }
 
 function countKey({ scope }: ScopeState, key: string): string {
