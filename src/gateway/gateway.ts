@@ -37,7 +37,7 @@ import type { ResumableSession } from './resumable-session.ts'
 import { Resumes } from './resumes.ts'
 import { Rooms } from './rooms.ts'
 import { Runs } from './runs.ts'
-import { asciiJson, Session, type SlowConsumerPolicy } from './session.ts'
+import { asciiJson, Session, type SessionIdentity, type SlowConsumerPolicy } from './session.ts'
 import { type SpreadPool, SpreadSession } from './spread-session.ts'
 import { Steering } from './steering.ts'
 import { noTracing, type Tracing } from './tracing.ts'
@@ -325,13 +325,9 @@ export class Gateway {
     key: string | null = null,
   ): Session {
     const isSpread = connection.transport === 'websocket' && this.placement.isByMessage(pool)
-    const session = this.createSession(meta, chosen, ({ number, id, json }) => {
-      if (isSpread) {
-        const spread = this.spreadPool(pool)
-        return new SpreadSession(this, number, id, pool, json, meta.address, connection.transport, spread)
-      }
-      return new Session(this, number, id, pool, json, meta.address, connection.transport)
-    })
+    const session = this.createSession(pool, meta, chosen, (identity) =>
+      isSpread ? new SpreadSession(this, identity, this.spreadPool(pool)) : new Session(this, identity),
+    )
     session.key = key
     session.attach(connection)
     this.assign(session, chosen)
@@ -355,12 +351,15 @@ export class Gateway {
 
   /** `chosen`: the node that it is to get. */
   createSession<S extends Session>(
+    pool: string,
     meta: Omit<SessionMeta, 'id'>,
     chosen: NodeEntry | null,
-    make: (identity: { number: number; id: string; json: string }) => S,
+    make: (identity: SessionIdentity) => S,
   ): S {
+    const { address, transport } = meta
     const id = this.canaries.sessionId(chosen)
-    const session = make({ number: this.nextNumber(), id, json: asciiJson({ id, ...meta }) })
+    const number = this.nextNumber()
+    const session = make({ number, id, pool, meta: asciiJson({ id, ...meta }), address, transport })
     this.addSession(session)
     this.tracing.sessionFor(meta, session)
     return session

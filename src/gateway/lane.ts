@@ -22,7 +22,8 @@ export class Lane extends Session {
 
   /** `isFurther`: the session is open at another node already. */
   constructor(whole: SpreadSession, number: number, isFurther: boolean) {
-    super(whole.laneHost, number, whole.id, whole.pool, whole.meta, whole.address, whole.transport)
+    const { id, pool, meta, address, transport } = whole
+    super(whole.laneHost, { number, id, pool, meta, address, transport })
     this.whole = whole
     this.isFurther = isFurther
     this.connection = whole.connection === null ? null : new LaneConnection(this, whole)

@@ -13,7 +13,7 @@ import {
   type ResumableConnection,
   type ResumeRequest,
 } from './resumable.ts'
-import { type CommitOutcome, Session, type SessionHost } from './session.ts'
+import { type CommitOutcome, Session, type SessionHost, type SessionIdentity } from './session.ts'
 
 /** What a node that was found says of a session that this gateway takes over. */
 export interface TakenOver {
@@ -35,17 +35,8 @@ export class ResumableSession extends Session {
   readonly resumable: Resumable
   declare connection: ResumableConnection | null
 
-  constructor(
-    host: SessionHost,
-    number: number,
-    id: string,
-    pool: string,
-    meta: string,
-    address: string,
-    transport: ResumableConnection['transport'],
-    resumable: Resumable,
-  ) {
-    super(host, number, id, pool, meta, address, transport)
+  constructor(host: SessionHost, identity: SessionIdentity, resumable: Resumable) {
+    super(host, identity)
     this.resumable = resumable
   }
 

@@ -183,11 +183,13 @@ export class Resumes {
     if (notRecovered !== null) this.gateway.counters.resumes[notRecovered]++
     if (connection.closed) return
     const token = newToken()
-    const { address, transport } = meta
-    const resume = new Resumable([hashToken(token, transport)], meta.user)
-    const session = this.gateway.createSession(meta, chosen, ({ number, id, json }) => {
-      return new ResumableSession(this.gateway, number, id, pool, json, address, transport, resume)
-    })
+    const resume = new Resumable([hashToken(token, meta.transport)], meta.user)
+    const session = this.gateway.createSession(
+      pool,
+      meta,
+      chosen,
+      (identity) => new ResumableSession(this.gateway, identity, resume),
+    )
     session.key = key
     session.greetNew(connection, token, notRecovered)
     this.gateway.assign(session, chosen)
@@ -279,17 +281,11 @@ export class Resumes {
     const resume = new Resumable([hashToken(token, transport), tokenHash], meta.user, from)
     // Of a node that does not look at users. The session waits for its own.
     if (meta.user !== wanted.meta.user) this.refuse(wanted)
-    const session = new ResumableSession(
-      gateway,
-      number,
-      meta.id,
-      // Not the pool that its client is led to now: a session stays where it is when a route changes.
-      node.pool,
-      asciiJson(meta),
-      meta.address,
-      transport,
-      resume,
-    )
+    const { id, address } = meta
+    // Not the pool that its client is led to now: a session stays where it is when a route changes.
+    const { pool } = node
+    const identity = { number, id, pool, meta: asciiJson(meta), address, transport }
+    const session = new ResumableSession(gateway, identity, resume)
     session.key = wanted.key
     gateway.addSession(session)
     gateway.tracing.sessionFor(wanted.meta, session)

@@ -70,15 +70,26 @@ interface FormerAssignment {
   readonly until: number
 }
 
-/**
- * One client's conversation: its connection, its assignment, and what is on its way between the two.
- * Knows no policy: who gets the session is decided elsewhere.
- */
-export class Session {
+/** What a session is, and stays wherever it goes. */
+export interface SessionIdentity {
+  /** At this gateway. */
   readonly number: number
   readonly id: string
   readonly pool: string
   /** JSON in ASCII, as it goes to nodes. */
+  readonly meta: string
+  readonly address: string
+  readonly transport: ClientConnection['transport']
+}
+
+/**
+ * One client's conversation: its connection, its assignment, and what is on its way between the two.
+ * Knows no policy: who gets the session is decided elsewhere.
+ */
+export class Session implements SessionIdentity {
+  readonly number: number
+  readonly id: string
+  readonly pool: string
   readonly meta: string
   readonly address: string
   readonly transport: ClientConnection['transport']
@@ -127,15 +138,7 @@ export class Session {
   /** With `coalesce`: the latest of each channel that the client has not got. */
   protected latest: Map<Channel, SharedMessages> | null = null
 
-  constructor(
-    host: SessionHost,
-    number: number,
-    id: string,
-    pool: string,
-    meta: string,
-    address: string,
-    transport: ClientConnection['transport'],
-  ) {
+  constructor(host: SessionHost, { number, id, pool, meta, address, transport }: SessionIdentity) {
     this.host = host
     this.number = number
     this.id = id

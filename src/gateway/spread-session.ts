@@ -1,9 +1,8 @@
 import { isEligible, participates } from '../core/balance/candidate.ts'
 import type { Dispatcher } from '../core/balance/dispatcher.ts'
-import type { ClientConnection } from './client-connection.ts'
 import { Lane, type LaneMessage } from './lane.ts'
 import type { NodeEntry } from './node-entry.ts'
-import { Session, type SessionHost } from './session.ts'
+import { Session, type SessionHost, type SessionIdentity } from './session.ts'
 
 /** What sessions of one pool with affinity `message` share. */
 export interface SpreadPool {
@@ -40,20 +39,11 @@ export class SpreadSession extends Session {
   private uncommittedMessages = 0
   private uncommittedBytes = 0
 
-  constructor(
-    host: SessionHost,
-    number: number,
-    id: string,
-    pool: string,
-    meta: string,
-    address: string,
-    transport: ClientConnection['transport'],
-    spread: SpreadPool,
-  ) {
-    super(host, number, id, pool, meta, address, transport)
+  constructor(host: SessionHost, identity: SessionIdentity, spread: SpreadPool) {
+    super(host, identity)
     this.spread = spread
     // Numbers come one after the other; multiples of the golden ratio are spread evenly.
-    this.offset = (number * 0.6180339887498949) % 1
+    this.offset = (this.number * 0.6180339887498949) % 1
   }
 
   get laneHost(): SessionHost {

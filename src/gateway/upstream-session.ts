@@ -1,7 +1,6 @@
 import { CloseCode } from '../protocol/close-codes.ts'
-import type { ClientConnection } from './client-connection.ts'
 import type { MigrationReason } from './operator.ts'
-import { Session, type SessionHost } from './session.ts'
+import { Session, type SessionHost, type SessionIdentity } from './session.ts'
 import { DialError, type UpstreamDial } from './upstream-connection.ts'
 import type { UpstreamEntry } from './upstream-entry.ts'
 import { type LineOwner, UpstreamLine } from './upstream-line.ts'
@@ -40,17 +39,8 @@ export class UpstreamSession extends Session implements LineOwner {
   /** When the session lost its upstream; null once it has had one for a while. */
   private lostAt: number | null = null
 
-  constructor(
-    host: SessionHost,
-    number: number,
-    id: string,
-    pool: string,
-    meta: string,
-    address: string,
-    transport: ClientConnection['transport'],
-    dial: UpstreamDial,
-  ) {
-    super(host, number, id, pool, meta, address, transport)
+  constructor(host: SessionHost, identity: SessionIdentity, dial: UpstreamDial) {
+    super(host, identity)
     this.dial = dial
   }
 

@@ -59,9 +59,12 @@ export class Upstreams {
     key: string | null = null,
   ): UpstreamSession {
     const { gateway } = this
-    const session = gateway.createSession(meta, null, ({ number, id, json }) => {
-      return new UpstreamSession(gateway, number, id, pool, json, meta.address, connection.transport, dial)
-    })
+    const session = gateway.createSession(
+      pool,
+      meta,
+      null,
+      (identity) => new UpstreamSession(gateway, identity, dial),
+    )
     session.key = key
     session.attach(connection)
     return session
@@ -71,9 +74,12 @@ export class Upstreams {
   openTcpSession(entry: UpstreamEntry, address: string, connection: ClientConnection): TcpSession {
     const { gateway } = this
     const meta = { transport: 'tcp', address, path: '', query: '', headers: {}, subprotocol: '' } as const
-    const session = gateway.createSession(meta, null, ({ number, id, json }) => {
-      return new TcpSession(gateway, number, id, entry.pool, json, address, 'tcp')
-    })
+    const session = gateway.createSession(
+      entry.pool,
+      meta,
+      null,
+      (identity) => new TcpSession(gateway, identity),
+    )
     session.attach(connection)
     session.begin(entry)
     return session

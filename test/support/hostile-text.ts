@@ -1,7 +1,7 @@
 import type { Random } from './random.ts'
 
-/** What ends lines, or looks as if it did, or looks like a field, or may be cut in half. */
-const pieces = [
+/** What ends a line, or looks as if it did. */
+export const lineEnds = [
   '\r',
   '\n',
   '\r\n',
@@ -11,19 +11,15 @@ const pieces = [
   '\u2029',
   '\u0085',
   '\v',
+  '\f',
   '\ufeff',
   ':',
   ' ',
   '',
-  'id: 7',
-  'data: x',
-  'event: evil',
-  'retry: 0',
-  'id',
-  'ä',
-  '🌊',
-  'plain',
 ]
+/** What looks like a field, or may be cut in half. */
+const words = ['id: 7', 'data: x', 'event: evil', 'retry: 0', 'id', 'ä', '🌊', 'plain']
+const pieces = [...lineEnds, ...words]
 
 /** Text that would do harm in a stream of events if it could. */
 export function hostileText(random: Random): string {

@@ -1,26 +1,11 @@
 import { expect, test } from 'vitest'
 import { type CanaryWord, parseCanaryWord, writeCanaryWord } from '../../src/gateway/canary-word.ts'
+import { canary } from '../support/canary-one-percent.ts'
 
 const seen = { sessionMs: 1_000.5, failures: 1, timed: 20, timedLog: 13.2 }
 const word: CanaryWord = {
   gateway: 'gw-1',
-  canary: {
-    id: 'can_1',
-    pool: 'chat',
-    version: '2',
-    share: 0.01,
-    state: 'watching',
-    revision: 7,
-    gateway: 'gw-1',
-    startedAt: 5,
-    watchFrom: 5,
-    changedAt: 7,
-    watchMs: 60_000,
-    maxErrorRatio: 2,
-    maxTimeRatio: 3,
-    minSessions: 1,
-    reason: '',
-  },
+  canary,
   progress: { moved: 3, returned: 1, failed: 0, left: 2 },
   seen: { canary: seen, others: seen },
 }

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { encodeComment, encodeEvent } from '../../src/protocol/sse.ts'
 import { EventStreamParser, type StreamEvent } from '../support/event-stream.ts'
+import { asHeard, lineEnds } from '../support/hostile-text.ts'
 import { testSeed } from '../support/random.ts'
 
 const seed = testSeed('sse-encoding')
@@ -12,23 +13,6 @@ function parseEventStream(text: string): { events: StreamEvent[]; retryMs: numbe
   return { events, retryMs: parser.retryMs }
 }
 
-/** Everything that ends a line, or looks as if it did. */
-const nasty = [
-  '\r',
-  '\n',
-  '\r\n',
-  '\n\r',
-  '\0',
-  '\u2028',
-  '\u2029',
-  '\u0085',
-  '\v',
-  '\f',
-  '\ufeff',
-  ':',
-  ' ',
-  '',
-]
 const words = [
   'data',
   'event',
@@ -43,12 +27,11 @@ const words = [
   'plain',
 ]
 const hostileText = fc
-  .array(fc.oneof(fc.constantFrom(...nasty, ...words), fc.string({ unit: 'binary', maxLength: 5 })), {
+  .array(fc.oneof(fc.constantFrom(...lineEnds, ...words), fc.string({ unit: 'binary', maxLength: 5 })), {
     maxLength: 12,
   })
   .map((pieces) => pieces.join(''))
 const isField = (text: string) => !/[\r\n\0]/.test(text)
-const lines = (text: string) => text.replace(/\r\n|\r/g, '\n')
 
 describe.each(['\r', '\n', '\r\n', '\0', '\u2028', '\u2029', '\u0085'])('%j', (character) => {
   const text = `a${character}b${character}`
@@ -56,7 +39,7 @@ describe.each(['\r', '\n', '\r\n', '\0', '\u2028', '\u2029', '\u0085'])('%j', (c
 
   test('in data', () => {
     expect(parseEventStream(encodeEvent(text)).events).toEqual([
-      { type: 'message', data: lines(text), lastEventId: '' },
+      { type: 'message', data: asHeard(text), lastEventId: '' },
     ])
   })
 
@@ -112,7 +95,7 @@ test('parse(encode(x)) = x, for one event and for streams of them', () => {
       }
       const { data, type, id } = item
       text += encodeEvent(data, type === undefined ? { id } : { id, event: type })
-      expected.push({ type: type ?? 'message', data: lines(data), lastEventId: id })
+      expected.push({ type: type ?? 'message', data: asHeard(data), lastEventId: id })
     }
     expect(parseEventStream(text)).toEqual({ events: expected, retryMs: null })
   })

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import {
-  type Canary,
   closestId,
   groupsOf,
   isDrawn,
@@ -12,25 +11,8 @@ import {
   shareNow,
 } from '../../../src/core/balance/canary.ts'
 import type { Candidate } from '../../../src/core/balance/candidate.ts'
+import { canary } from '../../support/canary-one-percent.ts'
 import { createRandom, testSeed } from '../../support/random.ts'
-
-const canary: Canary = {
-  id: 'can_1',
-  pool: 'chat',
-  version: '2',
-  share: 0.01,
-  state: 'watching',
-  revision: 7,
-  gateway: 'gw-1',
-  startedAt: 5,
-  watchFrom: 5,
-  changedAt: 7,
-  watchMs: 60_000,
-  maxErrorRatio: 2,
-  maxTimeRatio: 3,
-  minSessions: 1,
-  reason: '',
-}
 
 const ids = Array.from({ length: 10_000 }, () => randomBytes(16).toString('base64url'))
 
