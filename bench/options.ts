@@ -42,7 +42,7 @@ its fan-out beside nchan and socket.io, and Socket.IO beside nginx.
 
   NAME            only these (also: --only NAME,…):
 ${scenarios.map(({ name, summary }) => `                    ${name.padEnd(13)}${summary}`).join('\n')}
-  --quick         about two and a half minutes; the figures are rough
+  --quick         about seven minutes; the figures are rough
   --json FILE     where the figures go (default: bench/results/<time>.json)
   --help          this text
 
