@@ -132,6 +132,23 @@ export const clientThreats: readonly Threat[] = [
     },
   },
   {
+    name: 'runs of pools that no route leads to',
+    answer: '403; FORBIDDEN',
+    // Two connections each.
+    perSecond: 10,
+    async attack(target) {
+      const run = { name: 'story', body: 1, pool: 'premium' }
+      const body = JSON.stringify(run)
+      const head = ['POST /runs HTTP/1.1', local, 'Connection: close', `Content-Length: ${body.length}`]
+      const posted = await ask(target.publicPort, `${head.join('\r\n')}\r\n\r\n${body}`)
+      const { socket } = await openResumable(target)
+      socket.write(frame(`s${JSON.stringify({ id: 1, credit: 1_000, ...run })}`))
+      const { code } = JSON.parse((await socket.text()).slice(1)) as { code: string }
+      socket.drop()
+      return `${statuses(posted)}; ${code}`
+    },
+  },
+  {
     name: 'subscription explosion',
     answer: 'in the 128th; BAD_REQUEST; still there',
     perSecond: 1,
