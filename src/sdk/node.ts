@@ -3,6 +3,7 @@ import { EventEmitter } from 'node:events'
 import { hostname } from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
+import { untilReport } from '../core/balance/report-moments.ts'
 import { judgeSilence, StallDetector } from '../core/health/heartbeat.ts'
 import { LinkDialer } from '../link/dial.ts'
 import type { Link, LinkHandlers } from '../link/link.ts'
@@ -40,8 +41,6 @@ const duplicateIdPatienceMs = 10_000
 const conflictRetryMs = 1_000
 /** Between samples of the event loop's lag; a finer one costs CPU even when nothing happens. */
 const lagResolutionMs = 100
-/** After a session came or went. */
-const reportDelayMs = 50
 
 interface GatewayLink {
   readonly link: Link
@@ -445,7 +444,7 @@ export class EvenkeelNode extends EventEmitter<NodeEvents> {
     this.reportTimer ??= setTimeout(() => {
       this.reportTimer = null
       this.reportNow()
-    }, reportDelayMs)
+    }, untilReport(Date.now()))
   }
 
   private heartbeat(stalled: boolean): void {

@@ -42,7 +42,7 @@ async function shares(cluster: ResumableCluster): Promise<Share[]> {
   }))
 }
 
-// A gateway knows 50 ms late what the other one has given to a node. Where the machine stands still for longer, shares of one
+// A gateway knows up to 50 ms late what the other one has given to nodes, of all of them the same moment. Where the machine stands still, shares of one
 // burst differ by what came meanwhile: three bursts in a row would not.
 describe.each([
   { enabled: false, how: 'without any rebalancing' },
