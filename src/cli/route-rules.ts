@@ -4,10 +4,10 @@ import type { GatewayConfig } from './config-schema.ts'
 import { poolName } from './routes-schema.ts'
 
 type Routed = Pick<GatewayConfig, 'pool' | 'pools' | 'routes'>
+type ConfiguredRoute = GatewayConfig['routes'][number]
+
 /** What clients can start runs by. */
 const startsRuns: readonly RouteProtocol[] = ['websocket', 'sse', 'runs']
-
-type ConfiguredRoute = GatewayConfig['routes'][number]
 
 /** The routes with what they leave unsaid; a pool that is called `llm` needs none. */
 export function effectiveRoutes(config: Routed): Route[] {
