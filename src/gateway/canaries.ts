@@ -155,7 +155,7 @@ export class Canaries implements CanaryOperator {
     const before = left()
     this.change(one, { state: 'promoted', reason: 'promoted by an operator' })
     const operation = one.begin(before, () => before - left())
-    for (const node of others) this.gateway.steering.drain(node, { deadlineMs: null, ratePerSecond: null })
+    for (const node of others) this.gateway.steering.drain(node)
     return started(one, operation)
   }
 

@@ -523,18 +523,12 @@ export class Gateway {
     for (const { link } of nodes) link.putJson(RecordType.peers, 0, 0, peers)
   }
 
-  /** A node that is to be emptied has got a session by way of its client. */
-  sessionTakenOver(node: NodeEntry): void {
-    this.rebalancer.soon()
-    if (node.state === 'draining' || node.state === 'drained') this.steering.empty(node)
-  }
-
   // For upstreams.
 
   /** It takes sessions from now on. */
   upstreamUp(entry: UpstreamEntry): void {
     if (entry.health !== 'down') return
-    this.nodes.recover(entry, this.steering.isDrained(entry) ? 'draining' : 'active')
+    this.nodes.recover(entry, this.steering.isDraining(entry) ? 'draining' : 'active')
     entry.warmSince = null
     this.warm(entry)
     this.publish({ type: 'node-up', node: entry.id, pool: entry.pool })

@@ -301,7 +301,7 @@ export class Resumes {
       since: since.bind(request),
     }
     session.takeOver({ node, term, acked, received, keys, state, channels }, greeting)
-    gateway.sessionTakenOver(node)
+    gateway.steering.sessionTakenOver(node)
   }
 
   private retry(number: number, { wanted }: Taking): void {

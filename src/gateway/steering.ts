@@ -7,6 +7,8 @@ import type { OperationRecord } from './operations.ts'
 import type { Session } from './session.ts'
 import type { UpstreamEntry } from './upstream-entry.ts'
 
+const usual: DrainOrder = { deadlineMs: null, ratePerSecond: null }
+
 /** What nodes are set to, weight and drain: by operators, by other gateways through what a node reports, by the directory of upstreams. */
 export class Steering {
   private readonly gateway: Gateway
@@ -26,7 +28,7 @@ export class Steering {
   }
 
   /** Drains the node at all its gateways. */
-  drain(node: NodeEntry, order: DrainOrder): OperationRecord {
+  drain(node: NodeEntry, order = usual): OperationRecord {
     node.steer({ drain: order })
     return this.ordered(node, order)
   }
@@ -62,17 +64,18 @@ export class Steering {
 
   /** It is on no list any more: as if an operator had ordered its drain. */
   upstreamLeaves(entry: UpstreamEntry): void {
-    this.empty(entry)
+    this.ordered(entry)
     this.drains.get(entry)?.check()
   }
 
-  isDrained(node: NodeEntry): boolean {
+  isDraining(node: NodeEntry): boolean {
     return this.drains.has(node)
   }
 
-  /** Once more, of a node that is to be empty and has got a session by way of its client. */
-  empty(node: NodeEntry): void {
-    this.ordered(node, { deadlineMs: null, ratePerSecond: null })
+  /** The node has got a session by way of its client, and may be one that is to be empty. */
+  sessionTakenOver(node: NodeEntry): void {
+    this.gateway.rebalancer.soon()
+    if (node.state === 'draining' || node.state === 'drained') this.ordered(node)
   }
 
   /** Its link is lost. */
@@ -90,7 +93,7 @@ export class Steering {
     for (const drain of this.drains.values()) drain.check()
   }
 
-  private ordered(node: NodeEntry, { deadlineMs, ratePerSecond }: DrainOrder): OperationRecord {
+  private ordered(node: NodeEntry, { deadlineMs, ratePerSecond } = usual): OperationRecord {
     const known = this.drains.get(node)
     if (known !== undefined) return known.operation
     const { gateway } = this

@@ -1,18 +1,19 @@
 import type { CanaryOperator, CanaryOrder, CanaryView } from '../../src/gateway/canary-operator.ts'
-import type {
-  ChannelView,
-  Counters,
-  DrainOptions,
-  NodeView,
-  Operation,
-  Operator,
-  OperatorEvent,
-  RebalanceOptions,
-  RebalanceResult,
-  RunsView,
-  SessionDetails,
-  SessionQuery,
-  SessionView,
+import {
+  type ChannelView,
+  type Counters,
+  type DrainOptions,
+  type NodeView,
+  newCounters,
+  type Operation,
+  type Operator,
+  type OperatorEvent,
+  type RebalanceOptions,
+  type RebalanceResult,
+  type RunsView,
+  type SessionDetails,
+  type SessionQuery,
+  type SessionView,
 } from '../../src/gateway/operator.ts'
 import type { NewUpstream, UpstreamView } from '../../src/gateway/upstream-directory.ts'
 import { EvenkeelError } from '../../src/protocol/errors.ts'
@@ -119,33 +120,17 @@ export class FakeOperator implements Operator {
   readonly startedAt = 1_700_000_000_000
   readonly limits = defaultLimits
   readonly counters: Counters = {
+    ...newCounters(),
     connections: { websocket: 3, sse: 1, 'socket.io': 0, 'engine.io': 0, tcp: 2 },
     tcpBytes: { in: 10, out: 20 },
     messagesIn: 10,
     messagesOut: 20,
-    messagesLost: 0,
-    messagesDuplicated: 0,
     messagesRedelivered: 2,
     staleFramesDropped: 1,
     backpressurePauses: 4,
-    publishesFailed: 0,
-    refused: {},
     slowConsumers: { close: 5, drop: 0, coalesce: 0 },
     resumes: { here: 1, taken: 2, unknown: 3, token: 0, gap: 0, user: 0 },
-    auth: {
-      ok: 1,
-      missing: 0,
-      malformed: 0,
-      algorithm: 0,
-      key: 0,
-      signature: 0,
-      expired: 2,
-      early: 0,
-      claims: 0,
-      unavailable: 0,
-      denied: 0,
-      refreshed: 0,
-    },
+    auth: { ...newCounters().auth, ok: 1, expired: 2 },
   }
   readonly pressure = 'normal'
   readonly detachedSessions = 6
